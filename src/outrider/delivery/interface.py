@@ -1,0 +1,136 @@
+"""Between the queue manager and those who carry mail: hops, connections, results.
+
+`net` implements the dialler for SMTP, LMTP and QMTP; `delivery.local` the mailbox and pipe transports. The
+queue manager owns the schedule, the limits and the settlement; a carrier owns one conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol
+
+from outrider.config.schema import TlsLevel
+from outrider.model.message import Leased, StoredMessage
+from outrider.model.result import DeliveryResult
+
+
+@dataclass(frozen=True, slots=True)
+class TlsRequirement:
+    """The TLS policy for one hop (TLS-4a)."""
+
+    level: TlsLevel = "opportunistic"
+    name: str = ""
+    """To be found in the server's certificate; "" = the host's name."""
+    fingerprints: tuple[str, ...] = ()
+    certificate: str = ""
+    """PEM path of a client certificate; "" = the server's own."""
+    key: str = ""
+
+    @property
+    def required(self) -> bool:
+        """Whether mail waits rather than goes in the clear."""
+        return self.level not in ("none", "opportunistic")
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One host to try: all its addresses in turn, at one port, in one protocol."""
+
+    protocol: str
+    """smtp, submission, smtps, lmtp, qmtp."""
+    host: str
+    """Name or literal, for logs, EHLO checks and certificates."""
+    addresses: tuple[IPv4Address | IPv6Address | str, ...]
+    """In order; a str is the path of a unix socket."""
+    port: int
+    tls: TlsRequirement = TlsRequirement()
+    username: str = ""
+    password_file: str = ""
+    secure: bool = False
+    """The addresses came DNSSEC-validated (for DANE)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One message for some of its recipients."""
+
+    message: StoredMessage
+    recipients: tuple[int, ...]
+    """Positions in the envelope."""
+
+
+class ConnectFailed(Exception):
+    """No session came about at this address: the next one is tried.
+
+    `result` is what to record if none is left: temporary unless the host itself said otherwise
+    (554 greeting = permanent for this host).
+    """
+
+    def __init__(self, result: DeliveryResult) -> None:
+        super().__init__(result.text)
+        self.result = result
+
+
+class RequirementUnmet(Exception):
+    """The host answered, but an explicit TLS, name or login requirement is not met: the mail waits
+    (TLS-4a), and another host of equal standing may be tried, never a weaker way."""
+
+    def __init__(self, result: DeliveryResult) -> None:
+        super().__init__(result.text)
+        self.result = result
+
+
+class Connection(Protocol):
+    """An open conversation with one host, greeted, under the TLS that its hop asks for."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether another message may follow on it."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """``mx.example [192.0.2.1]:25`` for results and logs."""
+        ...
+
+    async def send(self, job: Job) -> Mapping[int, DeliveryResult]:
+        """Carry the message; a result for every recipient of the job, always.
+
+        A connection that breaks gives DEFERRED results for those not yet answered; after the final dot
+        without an answer too (a duplicate may follow, a loss may not).
+        """
+        ...
+
+    async def close(self) -> None:
+        """QUIT with a short wait, then close. Never raises."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+
+class Dialler(Protocol):
+    """Opens connections."""
+
+    async def connect(self, hop: Hop, address: IPv4Address | IPv6Address | str) -> Connection:
+        """Raises ConnectFailed or RequirementUnmet; bounded in time."""
+        ...
+
+
+class LocalTransport(Protocol):
+    """Mailbox, pipe, discard: delivers without a network."""
+
+    async def deliver(self, job: Job, instruction: str) -> Mapping[int, DeliveryResult]:
+        """`instruction` is the text after the colon of `deliver =`, placeholders not yet replaced."""
+        ...
+
+
+class FreshMail(Protocol):
+    """Takes what was just accepted, leased, from memory (the queue manager implements it)."""
+
+    def take(self, leased: Sequence[Leased]) -> None:
+        """Never blocks, never raises; what there is no room for is released to the spool."""
+        ...

@@ -1,0 +1,1 @@
+"""Values every room shares: addresses, envelopes, facts, verdicts, replies, delivery results."""

@@ -1,0 +1,1 @@
+"""Tests of Outrider; the folders mirror `src/outrider`, with `peers` holding the real mail servers."""

@@ -1,0 +1,56 @@
+"""Loopback addresses that no other test uses at the same time.
+
+Every peer and every server under test gets an address of its own in 127.0.0.0/8, so fixed port numbers
+(25, 2525, 53) are free on it and logs tell the hosts apart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+# 127.0 to 127.9 are left to hand-written tests and the playground; 127.255 is the broadcast end.
+_FIRST_NET, _LAST_NET = 10, 250
+_counter = itertools.count(1)
+# Held open, hence locked, while this process lives.
+_lease: int | None = None
+_net = 0
+
+
+def loopback_address() -> str:
+    """Return a fresh address 127.x.y.z; x belongs to this process alone, so parallel runs never meet."""
+    if _lease is None:
+        _take_net()
+    number = next(_counter)
+    if number >= 250 * 250:
+        raise RuntimeError("this process has used all of its loopback addresses")
+    return f"127.{_net}.{number // 250}.{number % 250 + 1}"
+
+
+def _take_net() -> None:
+    """Lease the second number of our addresses by a locked file, freed by the system when we end."""
+    global _lease, _net
+    folder = Path(tempfile.gettempdir()) / "outrider-test-addresses"
+    folder.mkdir(mode=0o1777, exist_ok=True)
+    for net in range(_FIRST_NET, _LAST_NET):
+        handle = os.open(folder / str(net), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            continue
+        _lease, _net = handle, net
+        return
+    raise RuntimeError("all loopback nets are in use by other test runs")
+
+
+def free_port(address: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port that is free on `address` now; needed only where many share one address."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port

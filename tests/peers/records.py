@@ -1,0 +1,56 @@
+"""Logs of the peers, kept so that a failing test can show them.
+
+Every running server registers a function that returns its log. `tests/conftest.py` asks for all of them when a
+test fails; what a server wrote before the test began is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# Enough to see what went wrong, not so much that the report drowns in it.
+LONGEST_SHOWN = 20_000
+
+
+@dataclass(slots=True)
+class _Record:
+    title: str
+    read: Callable[[], str]
+    already_seen: int = 0
+    last_words: str | None = None
+
+
+_records: list[_Record] = []
+
+
+def watch(title: str, read: Callable[[], str]) -> object:
+    """Register a server's log; returns the handle to be given to `unwatch`."""
+    record = _Record(title, read)
+    _records.append(record)
+    return record
+
+
+def unwatch(handle: object) -> None:
+    """Keep the server's last words for the running test and read its log no more (it is being stopped)."""
+    assert isinstance(handle, _Record)
+    if handle.last_words is None:
+        handle.last_words = handle.read()
+
+
+def begin_test() -> None:
+    """Forget servers that have stopped; of the others show only what they write from now on."""
+    _records[:] = [record for record in _records if record.last_words is None]
+    for record in _records:
+        record.already_seen = len(record.read())
+
+
+def shown() -> list[tuple[str, str]]:
+    """Return (title, text) for every server that wrote something since the test began."""
+    texts = []
+    for record in _records:
+        text = record.last_words if record.last_words is not None else record.read()
+        text = text[record.already_seen :]
+        if text.strip():
+            texts.append((record.title, text[-LONGEST_SHOWN:]))
+    return texts
