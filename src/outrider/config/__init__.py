@@ -1,0 +1,1 @@
+"""Settings: read, checked with file and line, and frozen before anything starts."""

@@ -1,0 +1,180 @@
+"""From the text of `outrider.toml` to a frozen `Config`, or to all its faults.
+
+Relative paths in the file are taken from the file's own folder, so that a server can be started
+from anywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from outrider.config.problems import ConfigError, Problem
+from outrider.config.schema import Config
+from outrider.config.source_map import Path as KeyPath
+from outrider.config.source_map import SourceMap
+
+_TOML_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
+_UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`")
+_MISSING = re.compile(r"Object missing required field `([^`]*)`")
+_AT = re.compile(r" - at `.*`$")
+
+MAX_FILE_OCTETS = 8 * 1024 * 1024
+"""Far above any real configuration; keeps a wrong path (a disk image, a log) from being read whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration with the place of each of its keys."""
+
+    config: Config
+    path: Path
+    source: SourceMap
+
+    def problem(self, key: KeyPath, fault: str, remedy: str = "") -> Problem:
+        """A fault found later, placed at its line."""
+        return Problem(str(self.path), self.source.line(key), key_text(key), fault, remedy)
+
+    def resolve(self, name: str) -> Path:
+        """A path from the file, relative to the file's folder."""
+        return (self.path.parent / Path(name).expanduser()).resolve()
+
+
+def load(path: Path) -> Loaded:
+    """Read and check one file's syntax, keys and types. Raises ConfigError with every problem found."""
+    return parse(_read(path), path)
+
+
+def parse(text: str, path: Path) -> Loaded:
+    """As :func:`load`, from text at hand. Raises ConfigError."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([_syntax_problem(error, path)]) from error
+    source = SourceMap(text)
+    try:
+        config = msgspec.convert(data, Config)
+    except msgspec.ValidationError as error:
+        problems = [
+            Problem(str(path), source.line(key), key_text(key), fault, remedy)
+            for key, fault, remedy in _faults(data, Config, ())
+        ]
+        raise ConfigError(problems or [Problem(str(path), 0, "", str(error))]) from error
+    return Loaded(config, path, source)
+
+
+def key_text(key: KeyPath) -> str:
+    """``listeners[0].port``: how a key is named to people."""
+    text = ""
+    for part in key:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"'
+            text += f".{name}" if text else name
+    return text
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_FILE_OCTETS:
+            raise ConfigError([Problem(str(path), 0, "", "larger than 8 MiB", "is this the right file?")])
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        remedy = "give the right path with --config"
+        raise ConfigError([Problem(str(path), 0, "", "no such file", remedy)]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([Problem(str(path), 0, "", "not UTF-8", "save the file as UTF-8")]) from None
+    except OSError as error:
+        raise ConfigError([Problem(str(path), 0, "", error.strerror or str(error))]) from None
+
+
+def _syntax_problem(error: tomllib.TOMLDecodeError, path: Path) -> Problem:
+    text = str(error)
+    place = _TOML_PLACE.search(text)
+    line = int(place[1]) if place else 0
+    return Problem(str(path), line, "", f"not TOML: {_TOML_PLACE.sub('', text)}", "mend the syntax there")
+
+
+def _faults(value: object, kind: object, key: KeyPath) -> list[tuple[KeyPath, str, str]]:
+    """Every fault below `key`: msgspec stops at the first and names no index, so ask part by part."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        inner = _inner_faults(value, kind, key)
+        return inner or [_translate(str(error), key, kind)]
+    return []
+
+
+def _inner_faults(value: object, kind: object, key: KeyPath) -> list[tuple[KeyPath, str, str]]:
+    struct = _struct_of(kind)
+    if struct is not None and isinstance(value, dict):
+        fields = {field.name: field for field in msgspec.structs.fields(struct)}
+        faults = [_unknown_key((*key, name), name, list(fields)) for name in value if name not in fields]
+        faults += [
+            (key, f"`{name}` is missing", f"add `{name} = ...`")
+            for name, field in fields.items()
+            if field.required and name not in value
+        ]
+        for name, field in fields.items():
+            if name in value:
+                faults += _faults(value[name], field.type, (*key, name))
+        return faults
+    part_kind = _part_of(kind, type(value))
+    if part_kind is not None and isinstance(value, list):
+        return [f for n, part in enumerate(value) for f in _faults(part, part_kind, (*key, n))]
+    if part_kind is not None and isinstance(value, dict):
+        return [f for name, part in value.items() for f in _faults(part, part_kind, (*key, str(name)))]
+    return []
+
+
+def _alternatives(kind: object) -> tuple[object, ...]:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return typing.get_args(kind)
+    return (kind,)
+
+
+def _struct_of(kind: object) -> type[msgspec.Struct] | None:
+    for one in _alternatives(kind):
+        if isinstance(one, type) and issubclass(one, msgspec.Struct):
+            return one
+    return None
+
+
+def _part_of(kind: object, container: type) -> object | None:
+    """The type of a list's elements or a dict's values."""
+    for one in _alternatives(kind):
+        origin, arguments = typing.get_origin(one), typing.get_args(one)
+        if container is list and origin is tuple:
+            return typing.cast("object", arguments[0])
+        if container is dict and origin is dict:
+            return typing.cast("object", arguments[1])
+    return None
+
+
+def _unknown_key(key: KeyPath, name: str, known: list[str]) -> tuple[KeyPath, str, str]:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    remedy = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
+    return key, "unknown key", remedy
+
+
+def _translate(text: str, key: KeyPath, kind: object) -> tuple[KeyPath, str, str]:
+    if match := _MISSING.search(text):
+        return key, f"`{match[1]}` is missing", f"add `{match[1]} = ...`"
+    if match := _UNKNOWN.search(text):
+        return (*key, match[1]), "unknown key", "remove it"
+    return key, _AT.sub("", text), _allowed(kind)
+
+
+def _allowed(kind: object) -> str:
+    for one in _alternatives(kind):
+        if typing.get_origin(one) is typing.Literal:
+            return "one of: " + ", ".join(str(value) for value in typing.get_args(one))
+    return "see the configuration reference"
