@@ -1,8 +1,8 @@
 """Log lines, off the path of the mail.
 
 An event is a fixed word and its fields. It becomes one line - a JSON object or readable text, control
-characters escaped, values bounded (SEC-210) - and lines are written in batches by a thread of their own, so that
-a slow disk or a stuck pipe delays no session. What is pending is bounded: beyond it lines are counted as
+characters escaped, values bounded (SEC-210) - and lines are written in batches by a thread of their own, so
+that a slow disk or a stuck pipe delays no session. What is pending is bounded: beyond it lines are counted as
 lost and the count is logged, rather than memory growing without end.
 """
 

@@ -1,0 +1,120 @@
+"""The configuration reference, written from `schema.py` itself: ``python -m outrider.config.reference``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import types
+import typing
+
+import msgspec
+
+from outrider.config import schema
+
+_INTRODUCTION = """\
+# Configuration reference
+
+Generated from `src/outrider/config/schema.py` by `make reference`; do not edit. `outrider check-config`
+reads a file and names every fault with line and remedy. Unknown keys are refused. Relative paths are taken
+from the file's own folder. Times are in seconds, sizes in octets.
+"""
+
+
+def reference() -> str:
+    """The whole page, in Markdown."""
+    texts = _texts()
+    parts = [_INTRODUCTION, _section("", schema.Config, texts)]
+    for field in msgspec.structs.fields(schema.Config):
+        struct = _struct_in(field.type)
+        if struct is not None:
+            parts.append(_section(_heading(field.name, field.type), struct, texts))
+    parts.append(_section("[[tls.sni]]", schema.Certificate, texts))
+    parts.append(_section("[[policy.rules]]", schema.Rule, texts))
+    return "\n".join(parts)
+
+
+def _section(heading: str, struct: type[msgspec.Struct], texts: dict[tuple[str, str], str]) -> str:
+    title = f"## `{heading}`" if heading else "## At the top"
+    lines = [f"{title}\n", f"{(struct.__doc__ or '').strip()}\n", "| key | type | default | meaning |"]
+    lines.append("| --- | --- | --- | --- |")
+    for field in msgspec.structs.fields(struct):
+        meaning = texts.get((struct.__name__, field.name), "").replace("|", "\\|")
+        lines.append(f"| `{field.name}` | {_type_text(field.type)} | {_default_text(field)} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _heading(name: str, kind: object) -> str:
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return f"[[{name}]]"
+    return f'[{name}."NAME"]' if origin is dict else f"[{name}]"
+
+
+def _texts() -> dict[tuple[str, str], str]:
+    """The string after each annotated name in the source is its meaning."""
+    texts: dict[tuple[str, str], str] = {}
+    for node in ast.parse(inspect.getsource(schema)).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for before, after in zip(node.body, node.body[1:], strict=False):
+            if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
+                text = after.value if isinstance(after, ast.Expr) else None
+                if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    texts[node.name, before.target.id] = " ".join(text.value.split())
+    return texts
+
+
+def _struct_in(kind: object) -> type[msgspec.Struct] | None:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    for part in typing.get_args(kind):
+        found = _struct_in(part)
+        if found is not None:
+            return found
+    return None
+
+
+_PLAIN = {str: "text", int: "whole number", float: "number", bool: "true or false", object: "any"}
+
+
+def _type_text(kind: object) -> str:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, type) and kind in _PLAIN:
+        return _PLAIN[kind]
+    if origin is typing.Annotated:
+        return _type_text(arguments[0])
+    if origin is typing.Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin is tuple:
+        return f"list of {_type_text(arguments[0])}"
+    if origin is dict:
+        return f"table of {_type_text(arguments[1])}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_text(part) for part in arguments if part is not type(None))
+    return "table"
+
+
+def _default_text(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    value = field.default
+    if value is msgspec.NODEFAULT or isinstance(value, msgspec.Struct):
+        return ""
+    if value is None:
+        return "see text"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`{list(value)}`".replace("'", '"')
+    return (
+        f'`"{value}"`'
+        if isinstance(value, str)
+        else f"`{value:g}`"
+        if isinstance(value, float)
+        else f"`{value}`"
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
