@@ -37,17 +37,15 @@ def print_json(value: object) -> None:
 
 def print_rows(rows: Iterable[Row], columns: Sequence[tuple[str, str]], *, as_json: bool) -> int:
     """Rows as JSON lines, a table, or tab-parted text; columns are (key, heading). The number printed."""
-    if as_json:
-        count = 0
-        for count, row in enumerate(rows, 1):
-            print_json(row)
-        return count
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not as_json:
         return _print_table(list(rows), columns)
     count = 0
     for row in rows:
         count += 1
-        click.echo("\t".join(shown(row.get(key)).replace("\t", " ") for key, _ in columns))
+        if as_json:
+            print_json(row)
+        else:
+            click.echo("\t".join(shown(row.get(key)).replace("\t", " ") for key, _ in columns))
     return count
 
 

@@ -21,9 +21,9 @@ MAX_LOCAL_OCTETS = 64  # RFC 5321 4.5.3.1.1
 MAX_DOMAIN_OCTETS = 255  # RFC 5321 4.5.3.1.2
 MAX_PATH_OCTETS = 256  # RFC 5321 4.5.3.1.3, with the angle brackets
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
-_DOT_ATOM = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*")
-_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*)"')
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
+_DOT_ATOM = re.compile(rf"[{_ATEXT}\u00a0-\U0010ffff]+(?:\.[{_ATEXT}\u00a0-\U0010ffff]+)*")
+_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e\u00a0-\U0010ffff]|\\[\x20-\x7e])*)"')
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _SOURCE_ROUTE = re.compile(r"@[^:<>\s\"]{1,512}:")
 _GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[\x21-\x5a\x5e-\x7e]+")
@@ -81,7 +81,10 @@ def parse_path(octets: bytes, *, smtputf8: bool = False) -> Address | None:
 
 def parse_address(text: str, *, smtputf8: bool = True) -> Address:
     """An address from a file, a table or a command line. Raises AddressError."""
-    address = parse_path(text.encode("utf-8", "strict"), smtputf8=smtputf8)
+    try:
+        address = parse_path(text.encode("utf-8"), smtputf8=smtputf8)
+    except UnicodeEncodeError as error:
+        raise AddressError("address is not valid Unicode") from error
     if address is None:
         raise AddressError("empty address")
     return address
