@@ -1,0 +1,1 @@
+"""The benchmark: Outrider and a peer in turn, on one machine, in one run."""
