@@ -1,4 +1,4 @@
-"""What happens in the playground: mail from an ordinary client library, and what must come of each message."""
+"""What happens in the playground: mail from an ordinary client library, and what must come of each one."""
 
 from __future__ import annotations
 

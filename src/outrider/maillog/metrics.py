@@ -1,0 +1,100 @@
+"""Everything that is counted, in one place (Prometheus names; no addresses, no domains in labels)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_AGES = (0.1, 0.5, 1, 5, 30, 60, 300, 900, 3600, 14_400, 86_400, 432_000)
+
+
+class Metrics:
+    """One registry with all families; made once for each process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._sessions()
+        self._messages()
+        self._delivery()
+        self._spool()
+        self._tls()
+
+    def page(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)
+
+    def watch_queue(self, counts: Callable[[str], float]) -> None:
+        """Have the queue gauges ask `counts("ready")` and so on at each scrape."""
+        for state in ("ready", "active", "held"):
+            self.queue_items.labels(state).set_function(partial(counts, state))
+        self.queue_oldest.set_function(partial(counts, "oldest_s"))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"outrider_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"outrider_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"outrider_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    def _sessions(self) -> None:
+        self.connections = self._counter("connections", "Connections accepted", "listener")
+        self.connections_open = self._gauge("connections_open", "Connections open now", "listener")
+        self.connections_refused = self._counter(
+            "connections_refused", "Connections turned away", "listener", "why"
+        )
+        self.accept_failures = self._counter(
+            "accept_failures", "Accepts that failed for want of resources", "listener"
+        )
+        self.session_failures = self._counter("session_failures", "Sessions ended by a fault", "why")
+        self.logins = self._counter("logins", "AUTH exchanges", "mechanism", "result")
+
+    def _messages(self) -> None:
+        self.received = self._counter("messages_received", "Messages accepted and durable", "protocol")
+        self.received_octets = self._counter("received_octets", "Octets of accepted content", "protocol")
+        self.refused = self._counter("refusals", "Commands refused by reception", "stage", "status")
+        self.rules = self._counter("policy_verdicts", "Verdicts of policy rules", "rule", "action")
+        self.accept_seconds = self._histogram(
+            "accept_seconds", "From the end of the data to its 250", _SECONDS
+        )
+
+    def _delivery(self) -> None:
+        self.attempts = self._counter("delivery_attempts", "Delivery attempts")
+        self.attempt_seconds = self._histogram("delivery_attempt_seconds", "Length of an attempt", _SECONDS)
+        self.results = self._counter(
+            "recipient_results", "Results for recipients", "result", "protocol", "status"
+        )
+        self.delivery_age = self._histogram("delivery_age_seconds", "From reception to delivery", _AGES)
+        self.outgoing = self._counter("outgoing_connections", "Outgoing connections", "protocol", "result")
+        self.fallbacks = self._counter("fallbacks", "Deliveries that did not go the first way chosen")
+        self.backoffs = self._counter("destination_backoffs", "Destinations backed off as a whole")
+        self.reports = self._counter("status_reports", "Status reports", "result")
+        self.in_memory = self._gauge(
+            "delivery_items", "Items that the queue manager holds in memory", "state"
+        )
+        self.own_failures = self._counter("internal_failures", "Faults of this program", "where")
+
+    def _spool(self) -> None:
+        self.queue_items = self._gauge("queue_items", "Items in the queue", "state")
+        self.queue_oldest = self._gauge("queue_oldest_seconds", "Age of the oldest message in the queue")
+        self.commits = self._counter("spool_commits", "Group commits", "result")
+        self.commit_requests = self._counter("spool_commit_requests", "Requests in group commits")
+        self.commit_seconds = self._histogram("spool_commit_seconds", "Length of a group commit", _SECONDS)
+        self.spool_available = self._gauge("spool_available", "1 while the spool takes mail")
+        self.quarantined = self._counter("spool_quarantined", "Rows or contents found damaged", "kind")
+
+    def _tls(self) -> None:
+        self.handshakes = self._counter("tls_handshakes", "TLS handshakes", "role", "result", "version")
+        self.certificate_expiry = self._gauge(
+            "certificate_not_after_seconds",
+            "End of a certificate's life, seconds since the epoch",
+            "certificate",
+        )
