@@ -103,3 +103,18 @@ def test_lines_are_right_after_multiline_strings() -> None:
     (fault,) = faults_of(text)
     where = f"outrider.toml:{line_of(text, 'levle')}"
     assert fault == f"{where}: log.levle: unknown key; did you mean `level`?"
+
+
+def test_key_texts_can_be_read_back() -> None:
+    from outrider.config.loader import key_text, parse_key_text
+
+    for path in [("listeners", 0, "port"), ("routes", "gamma.example"), ("domains", "a b", "users", 3)]:
+        assert parse_key_text(key_text(path)) == path
+    assert parse_key_text("no key at all") is None
+
+
+def test_a_fault_from_another_room_gets_its_line() -> None:
+    loaded = parse(MINIMAL, Path("outrider.toml"))
+    where = line_of(MINIMAL, '"gamma.example"')
+    problem = loaded.problem_from('routes."gamma.example": no such protocol; write smtp')
+    assert str(problem) == f'outrider.toml:{where}: routes."gamma.example": no such protocol; write smtp'

@@ -42,6 +42,14 @@ class Loaded:
         """A fault found later, placed at its line."""
         return Problem(str(self.path), self.source.line(key), key_text(key), fault, remedy)
 
+    def problem_from(self, text: str) -> Problem:
+        """A fault that another room put as ``key: what; remedy``, placed at its key's line."""
+        key, _, rest = text.partition(": ")
+        path = parse_key_text(key)
+        if not rest or path is None:
+            return Problem(str(self.path), 0, "", text)
+        return Problem(str(self.path), self.source.line(path), key, rest)
+
     def resolve(self, name: str) -> Path:
         """A path from the file, relative to the file's folder."""
         return (self.path.parent / Path(name).expanduser()).resolve()
@@ -80,6 +88,21 @@ def key_text(key: KeyPath) -> str:
             name = part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"'
             text += f".{name}" if text else name
     return text
+
+
+_KEY_TEXT = re.compile(r'(?:^|\.)([A-Za-z0-9_-]+|"[^"]*")|\[(\d+)\]')
+
+
+def parse_key_text(text: str) -> KeyPath | None:
+    """The path that :func:`key_text` wrote; None when the text is not one."""
+    path: list[str | int] = []
+    end = 0
+    for match in _KEY_TEXT.finditer(text):
+        if match.start() != end:
+            return None
+        path.append(int(match[2]) if match[2] else match[1].strip('"'))
+        end = match.end()
+    return tuple(path) if path and end == len(text) else None
 
 
 def _read(path: Path) -> str:

@@ -36,15 +36,15 @@ class NoSuchDomain(DnsPermanent):
 
 
 class BadName(NoSuchDomain):
-    """The name is none that could exist: too long, an empty label, octets no host name has. Nothing was asked."""
+    """No such name could exist: too long, an empty label, octets no host name has. Nothing was asked."""
 
 
 class NoData(DnsPermanent):
-    """The name exists and has no record of this type. For MX this is what permits the implicit MX (RFC 5321 5.1)."""
+    """The name exists without a record of this type. For MX this permits the implicit MX (RFC 5321 5.1)."""
 
 
 class UnusableAnswer(DnsPermanent):
-    """Records exist and none can be used: an MX or SRV without a proper host name, say. Never an implicit MX."""
+    """Records exist and none can be used: an MX without a proper host name, say. Never an implicit MX."""
 
 
 class DnsDisabled(DnsPermanent):
@@ -102,7 +102,7 @@ class PtrAnswer:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SrvHost:
-    """One server of a service (RFC 2782). `port` is what the domain says: check it against an allow-list (SEC-162)."""
+    """One server of a service (RFC 2782). `port` is hearsay: hold it against an allow-list (SEC-162)."""
 
     priority: int
     weight: int
@@ -112,7 +112,7 @@ class SrvHost:
 
 @dataclass(frozen=True, slots=True)
 class SrvAnswer:
-    """The servers of a service, sorted by priority. `unavailable`: the only target is ".", no such service here."""
+    """The servers of a service, sorted by priority. `unavailable`: the target is ".", no such service."""
 
     hosts: tuple[SrvHost, ...]
     unavailable: bool = False

@@ -14,9 +14,18 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 from dns.rdtypes.IN.SRV import SRV
 
-from .answers import AddressAnswer, MxAnswer, MxHost, PtrAnswer, RecordsAnswer, SrvAnswer, SrvHost, TxtAnswer
-from .names import display_name, host_name, plain_address
-from .reading import Reading
+from outrider.dns.answers import (
+    AddressAnswer,
+    MxAnswer,
+    MxHost,
+    PtrAnswer,
+    RecordsAnswer,
+    SrvAnswer,
+    SrvHost,
+    TxtAnswer,
+)
+from outrider.dns.names import display_name, host_name, plain_address
+from outrider.dns.reading import Reading
 
 # SEC-159. A sender tries a handful; the rest is room for honest large sites.
 MAX_MX_HOSTS = 20

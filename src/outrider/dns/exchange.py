@@ -1,5 +1,6 @@
 """One question to one name server, over UDP and, if the answer does not fit, TCP."""
 
+import os
 import socket
 from dataclasses import dataclass
 
@@ -11,14 +12,14 @@ import dns.message
 import dns.name
 import dns.rdatatype
 
-from .reading import Reading, Senseless, read_response
-from .servers import Server
+from outrider.dns.reading import Reading, Senseless, read_response
+from outrider.dns.servers import Server
 
 _UDP_PAYLOAD_OCTETS = 1232  # fits an IPv6 packet of the least MTU: no fragments to forge (DNS flag day 2020)
 
 
 class ServerFailed(Exception):
-    """The server gave nothing to rely on. `silent` means it did not answer at all, so asking again may help."""
+    """The server gave nothing to rely on. `silent`: it did not answer at all, so asking again may help."""
 
     def __init__(self, reason: str, silent: bool) -> None:
         super().__init__(reason)
@@ -28,7 +29,7 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to ask. `want_authentic` sets the AD bit, the wish to be told of DNSSEC's verdict (RFC 6840 5.7)."""
+    """What to ask. `want_authentic` sets the AD bit: tell us DNSSEC's verdict (RFC 6840 section 5.7)."""
 
     name: dns.name.Name
     rdtype: dns.rdatatype.RdataType
@@ -61,7 +62,9 @@ async def exchange(server: Server, question: Question, timeout_s: float) -> Repl
     except Senseless as error:
         raise ServerFailed(str(error), silent=False) from None
     except OSError as error:
-        raise ServerFailed(error.strerror or type(error).__name__, silent=True) from None
+        # asyncio puts its own words, with addresses, where the system's should be.
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise ServerFailed(reason, silent=True) from None
     except Exception as error:
         # dnspython raises its own, struct's, EOFError ... on hostile bytes. None of them may reach a
         # session, and an unforeseen failure is temporary (SEC-160).
@@ -74,7 +77,8 @@ async def _ask(server: Server, query: dns.message.Message, timeout_s: float) -> 
     family = socket.AF_INET6 if ":" in server.address else socket.AF_INET
     # A connected socket, new for each query: the source port is random, the kernel drops other sources,
     # and a dead server is known at once by its "port unreachable".
-    sock = await backend.make_socket(
+    # dnspython annotates this method's class, not the method.
+    sock = await backend.make_socket(  # type: ignore[no-untyped-call]
         family, socket.SOCK_DGRAM, destination=(server.address, server.port), timeout=timeout_s
     )
     async with sock:

@@ -6,10 +6,10 @@ from ipaddress import IPv6Address
 import dns.name
 import idna
 
-from .answers import BadName, IPAddress
+from outrider.dns.answers import BadName, IPAddress
 
 _MAX_NAME_OCTETS = 253  # RFC 1035 section 2.3.4: 255 on the wire, which is 253 in text
-_MAX_INPUT_CHARACTERS = 1000  # a U-label name is longer or shorter than its A-label form, but not by this much
+_MAX_INPUT_CHARACTERS = 1000  # of a U-label name; its A-label form may be shorter, not by this much
 # Underscore because SRV, TXT and TLSA names begin with one, and because misnamed hosts exist.
 _LABEL = r"[a-z0-9_-]{1,63}"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -47,7 +47,7 @@ def printable(text: str) -> str:
 
 
 def host_name(name: dns.name.Name) -> str | None:
-    """Return a name found in an answer as a host name, or None if it is none (SEC-154: NUL, space, escapes)."""
+    """Return a name found in an answer as a host name; None if it is none (SEC-154: NUL, space, escapes)."""
     labels = [label.lower() for label in name.labels[:-1]]
     if not labels or not all(_LABEL_OCTETS.fullmatch(label) for label in labels):
         return None
@@ -60,7 +60,7 @@ def display_name(name: dns.name.Name) -> str:
 
 
 def plain_address(address: IPAddress) -> IPAddress:
-    """Return the IPv4 address inside an IPv4-mapped IPv6 one, so that rules about addresses see the real host."""
+    """Return the IPv4 address inside an IPv4-mapped one, so that rules about addresses see the real host."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address

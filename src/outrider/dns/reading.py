@@ -1,4 +1,4 @@
-"""What a response says about the question: records, their proven absence, or nothing that can be relied on."""
+"""What a response says about the question: records, their absence, or nothing that can be relied on."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -42,7 +42,7 @@ def parse_server(text: str) -> Server:
 
 
 def system_servers(resolv_conf: str = "/etc/resolv.conf") -> tuple[Server, ...]:
-    """Return the system's name servers; none if the file is missing or names none. Reads a file: call at start."""
+    """Return the system's name servers, () if there are none. Reads a file: call it at start."""
     reader = dns.resolver.Resolver(configure=False)
     try:
         reader.read_resolv_conf(resolv_conf)
@@ -52,5 +52,5 @@ def system_servers(resolv_conf: str = "/etc/resolv.conf") -> tuple[Server, ...]:
 
 
 def servers_from_config(servers: Sequence[str] | None) -> tuple[Server, ...]:
-    """Return the servers of `[dns] servers`: None = the system's, an empty list = no DNS. Raises ValueError."""
+    """Return the servers for `[dns] servers`: None = the system's, [] = no DNS at all. Raises ValueError."""
     return system_servers() if servers is None else tuple(parse_server(text) for text in servers)

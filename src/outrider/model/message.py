@@ -172,4 +172,7 @@ class Settlement:
     """Status reports and the like: stored if and only if the settlement is."""
     count_attempt: bool = True
     extra: tuple[NewItem, ...] = field(default=())
-    """Items added to the same message, where an attempt splits it."""
+    """Items added to the same message, where an attempt splits it; their recipients are left out of
+    `recipients` and keep what is known of them."""
+    at: float = 0.0
+    """When the attempt ended (becomes the message's `finished_at` with the last one); 0 = with the last event."""

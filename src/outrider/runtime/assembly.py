@@ -1,0 +1,400 @@
+"""From settings to the frozen parts that a server runs on, with every fault found on the way.
+
+`check-config`, start and reload all come through here, so what the checker accepts is what the server
+runs. Nothing is started and nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+
+from outrider.config.loader import Loaded
+from outrider.config.problems import ConfigError, Problem
+from outrider.config.schema import Config, Listener
+from outrider.config.source_map import Path as KeyPath
+from outrider.dns.resolver import ResolverSettings
+from outrider.identity.authenticator import SaslAuthenticator
+from outrider.identity.client_certificate import CaStores
+from outrider.identity.credentials import UsersFileError, UserTable, parse_users
+from outrider.identity.login_limits import LoginLimits
+from outrider.maillog.emitter import check_writable
+from outrider.model.address import AddressError, parse_domain
+from outrider.net.tls_context import ClientContext, ServerContexts
+from outrider.net.tls_files import CertificateFiles, TlsConfigError
+from outrider.policy.policy import NO_POLICY, CompiledPolicy, compile_policy
+from outrider.policy.rules import PolicyError
+from outrider.routing.local_tables import TableError, load_tables
+from outrider.routing.local_users import RecipientTable
+from outrider.routing.routes import RouteError, RouteTable
+from outrider.routing.ways import parse_way
+
+T = TypeVar("T")
+IPNetwork = IPv4Network | IPv6Network
+
+DEFAULT_PORTS = {"smtp": 25, "submission": 587, "qmtp": 209, "lmtp": 24, "http": 9464}
+SMTPS_PORT = 465
+_SYSTEM_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
+_RULE_NUMBER = re.compile(r"policy\.rules\[([0-9]+)\]")
+_NOT_YET_PROTOCOLS = {"amtp", "mt2"}
+_NOT_YET_LEVELS = {"dane", "mta-sts"}
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerPlan:
+    """A listener with every default filled in."""
+
+    settings: Listener
+    number: int
+    port: int
+    tls: str
+    auth: bool
+    hostname: str
+    proxy_networks: tuple[IPNetwork, ...]
+    asks_for_certificate: bool
+
+    @property
+    def name(self) -> str:
+        """For logs, facts and metrics: ``smtp 192.0.2.1:25``."""
+        address = self.settings.address
+        if address.startswith("unix:"):
+            return f"{self.settings.protocol} {address}"
+        host = f"[{address}]" if ":" in address else address
+        return f"{self.settings.protocol} {host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """All that follows from the settings, checked, and what the operator should know."""
+
+    config: Config
+    listeners: tuple[ListenerPlan, ...]
+    relay_networks: tuple[IPNetwork, ...]
+    resolver: ResolverSettings
+    server_tls: ServerContexts | None
+    client_tls: ClientContext
+    ca_stores: CaStores
+    routes: RouteTable
+    recipients: RecipientTable
+    policy: CompiledPolicy
+    users: UserTable | None
+    data_dir: Path
+    warnings: tuple[str, ...]
+
+
+def assemble(loaded: Loaded) -> Assembly:
+    """Build all parts. Raises ConfigError with every problem.
+
+    Relative paths are taken from the file's folder: the caller has made it the working directory.
+    """
+    return _Assembler(loaded).result()
+
+
+class _Assembler:
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._config = loaded.config
+        self._problems: list[Problem] = []
+        self._warnings: list[str] = []
+
+    def result(self) -> Assembly:
+        self._check_names()
+        self._check_host()
+        listeners = self._listeners()
+        relay = self._networks(("relay", "networks"), self._config.relay.networks)
+        self._networks(("relay", "require_tls_from"), self._config.relay.require_tls_from)
+        self._networks(("net", "private_destinations"), self._config.net.private_destinations)
+        resolver = self._part(("dns", "servers"), self._resolver)
+        server_tls, client_tls = self._server_tls(), self._client_tls()
+        stores = self._ca_stores()
+        routes = self._part((), lambda: RouteTable(self._config))
+        self._check_levels()
+        recipients = self._recipients()
+        policy = self._policy()
+        users = self._users()
+        if self._problems or resolver is None or routes is None or recipients is None or client_tls is None:
+            raise ConfigError(sorted(self._problems, key=lambda problem: (problem.file, problem.line)))
+        return Assembly(
+            self._config,
+            listeners,
+            relay,
+            resolver,
+            server_tls,
+            client_tls,
+            stores,
+            routes,
+            recipients,
+            policy,
+            users,
+            self._loaded.resolve(self._config.data_dir),
+            tuple(self._warnings),
+        )
+
+    # -- small helpers -----------------------------------------------------------------------------
+
+    def _fault(self, key: KeyPath, fault: str, remedy: str = "") -> None:
+        self._problems.append(self._loaded.problem(key, fault, remedy))
+
+    def _part(self, key: KeyPath, build: Callable[[], T]) -> T | None:
+        """What `build` gives; its complaint becomes a problem at the key it names, else at `key`."""
+        try:
+            return build()
+        except (RouteError, PolicyError, ValueError) as error:
+            problem = self._loaded.problem_from(str(error))
+            self._problems.append(problem if problem.key else self._loaded.problem(key, str(error)))
+        return None
+
+    def _networks(self, key: KeyPath, texts: tuple[str, ...]) -> tuple[IPNetwork, ...]:
+        networks = []
+        for number, text in enumerate(texts):
+            try:
+                networks.append(ip_network(text))
+            except ValueError as error:
+                self._fault((*key, number), str(error), "write an address or a network such as 192.0.2.0/24")
+        return tuple(networks)
+
+    # -- the parts ---------------------------------------------------------------------------------
+
+    def _check_names(self) -> None:
+        config = self._config
+        try:
+            name = parse_domain(config.hostname)
+            if "." not in name and not name.startswith("["):
+                self._warnings.append(
+                    f"hostname {config.hostname!r} is not a full name: many hosts refuse such"
+                )
+        except AddressError as error:
+            self._fault(("hostname",), f"{config.hostname!r}: {error}", "give the host's full DNS name")
+        for key, text in (
+            ("source_address", config.net.source_address),
+            ("source_address6", config.net.source_address6),
+        ):
+            if text:
+                self._part(("net", key), lambda text=text: ip_address(text))  # type: ignore[misc]
+
+    def _check_host(self) -> None:
+        """What the machine must offer: accounts, folders, files."""
+        config = self._config
+        if config.workers != 1:
+            self._fault(("workers",), "only one worker process is supported so far", "write `workers = 1`")
+        for key, name in ((("user",), config.user), (("delivery", "pipe_user"), config.delivery.pipe_user)):
+            if name and not _account_exists(name):
+                self._fault(key, f"there is no account {name!r}", "create it (adduser --system)")
+        if config.log.file and (why := check_writable(config.log.file)):
+            self._fault(("log", "file"), why, "create it, or give another file")
+        data_dir = self._loaded.resolve(config.data_dir)
+        ancestor = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
+        if not ancestor.is_dir():
+            self._fault(("data_dir",), f"{ancestor} is not a folder", "give a folder")
+        elif not os.access(ancestor, os.W_OK):
+            self._fault(
+                ("data_dir",), f"{ancestor} is not writable", "change its owner, or give another folder"
+            )
+        if config.spool.backend == "postgresql" and not config.spool.dsn:
+            self._fault(("spool",), "`dsn` is missing", 'add `dsn = "postgresql://..."`')
+
+    def _listeners(self) -> tuple[ListenerPlan, ...]:
+        if not self._config.listeners:
+            self._fault((), "no [[listeners]]: nothing would be served", "add at least one")
+        plans = [self._listener(number, one) for number, one in enumerate(self._config.listeners)]
+        seen: dict[tuple[str, int], int] = {}
+        for plan in plans:
+            place = (plan.settings.address, plan.port)
+            if place in seen:
+                self._fault(("listeners", plan.number), f"listens where listeners[{seen[place]}] does")
+            seen[place] = plan.number
+        return tuple(plans)
+
+    def _listener(self, number: int, one: Listener) -> ListenerPlan:
+        key: KeyPath = ("listeners", number)
+        if one.protocol in _NOT_YET_PROTOCOLS:
+            self._fault((*key, "protocol"), f"{one.protocol} is not built yet", "remove this listener")
+        has_certificate = self._config.tls.certificate is not None
+        tls = one.tls or (
+            "starttls" if has_certificate and one.protocol in ("smtp", "submission") else "none"
+        )
+        if tls != "none" and not has_certificate:
+            self._fault((*key, "tls"), "TLS needs a certificate", "set certificate and key in [tls]")
+        if tls == "starttls" and one.protocol not in ("smtp", "submission", "lmtp"):
+            self._fault((*key, "tls"), f"{one.protocol} has no STARTTLS", "use implicit or none")
+        auth = one.auth if one.auth is not None else one.protocol == "submission"
+        if auth and not self._config.auth.users_file:
+            self._fault(key, "AUTH needs logins", "set users_file in [auth] (`outrider user add` fills it)")
+        self._check_address((*key, "address"), one.address)
+        implicit_submission = one.protocol == "submission" and tls == "implicit"
+        port = one.port or (SMTPS_PORT if implicit_submission else DEFAULT_PORTS.get(one.protocol, 25))
+        asks = one.request_client_certificate
+        return ListenerPlan(
+            settings=one,
+            number=number,
+            port=0 if one.address.startswith("unix:") else port,
+            tls=tls,
+            auth=auth,
+            hostname=one.hostname or self._config.hostname,
+            proxy_networks=self._networks((*key, "proxy_protocol"), one.proxy_protocol),
+            asks_for_certificate=asks if asks is not None else one.protocol in ("smtp", "submission"),
+        )
+
+    def _check_address(self, key: KeyPath, address: str) -> None:
+        if address.startswith("unix:/"):
+            return
+        try:
+            ip_address(address)
+        except ValueError:
+            self._fault(key, f"{address!r} is no address", "write an IPv4 or IPv6 address, or unix:/path")
+
+    def _resolver(self) -> ResolverSettings:
+        dns = self._config.dns
+        return ResolverSettings.from_config(dns.servers, dns.validating, dns.timeout)
+
+    def _server_tls(self) -> ServerContexts | None:
+        tls = self._config.tls
+        if tls.certificate is None or tls.key is None:
+            if tls.certificate or tls.key:
+                self._fault(("tls",), "certificate and key go together", "set both or neither")
+            return None
+        default = CertificateFiles(self._loaded.resolve(tls.certificate), self._loaded.resolve(tls.key))
+        by_name = {
+            name: CertificateFiles(self._loaded.resolve(one.certificate), self._loaded.resolve(one.key))
+            for one in tls.sni
+            for name in one.names
+        }
+        try:
+            contexts = ServerContexts(default, by_name)
+        except TlsConfigError as error:
+            self._fault(self._key_of_file(error.path), f"{error.path}: {error.problem}", error.remedy)
+            return None
+        self._warnings.extend(contexts.warnings)
+        return contexts
+
+    def _client_tls(self) -> ClientContext | None:
+        tls = self._config.tls
+        if tls.certificate is None or tls.key is None:
+            return ClientContext()
+        files = CertificateFiles(self._loaded.resolve(tls.certificate), self._loaded.resolve(tls.key))
+        try:
+            return ClientContext(files)
+        except TlsConfigError:
+            return None  # said once already, for the server's side
+
+    def _key_of_file(self, path: Path) -> KeyPath:
+        """Which setting names that file."""
+        tls = self._config.tls
+        named: list[tuple[KeyPath, str | None]] = [
+            (("tls", "certificate"), tls.certificate),
+            (("tls", "key"), tls.key),
+        ]
+        for number, one in enumerate(tls.sni):
+            named += [
+                (("tls", "sni", number, "certificate"), one.certificate),
+                (("tls", "sni", number, "key"), one.key),
+            ]
+        return next((key for key, name in named if name and self._loaded.resolve(name) == path), ("tls",))
+
+    def _ca_stores(self) -> CaStores:
+        tls = self._config.tls
+        public = tls.public_ca if tls.public_ca is not None else _system_ca()
+        if not public and tls.public_ca is None:
+            self._warnings.append("no system CA store found: no public CA is trusted; set public_ca in [tls]")
+        return CaStores.of(
+            self._authorities(("tls", "public_ca"), public),
+            self._authorities(("tls", "private_ca"), tls.private_ca),
+        )
+
+    def _authorities(self, key: KeyPath, files: tuple[str, ...]) -> list[x509.Certificate]:
+        found: list[x509.Certificate] = []
+        for number, name in enumerate(files):
+            try:
+                certificates = x509.load_pem_x509_certificates(self._loaded.resolve(name).read_bytes())
+            except OSError as error:
+                self._fault((*key, number), f"{name}: {error.strerror}", "give the path of a PEM file")
+            except ValueError:
+                self._fault((*key, number), f"{name}: holds no PEM certificates", "convert it to PEM")
+            else:
+                found.extend(certificates)
+        return found
+
+    def _check_levels(self) -> None:
+        config = self._config
+        named: list[tuple[KeyPath, str | None]] = [(("delivery", "tls"), config.delivery.tls)]
+        named += [
+            (("routes", name, "tls"), route.tls)
+            for name, route in config.routes.items()
+            if not isinstance(route, str)
+        ]
+        for key, level in named:
+            if level in _NOT_YET_LEVELS:
+                self._fault(key, f"{level} is not built yet", "use verify until it is")
+
+    def _recipients(self) -> RecipientTable | None:
+        try:
+            return load_tables(self._config, lambda name: self._loaded.resolve(name).read_text("utf-8"))
+        except TableError as error:
+            self._problems.extend(self._loaded.problem_from(text) for text in error.problems)
+        return None
+
+    def _policy(self) -> CompiledPolicy:
+        try:
+            policy = compile_policy(self._config.policy, parse_way)
+        except PolicyError as error:
+            match = _RULE_NUMBER.match(str(error))
+            key: KeyPath = ("policy", "rules", int(match[1]) - 1) if match else ("policy",)
+            self._fault(key, str(error).partition(": ")[2])
+            return NO_POLICY
+        self._warnings.extend(policy.warnings())
+        return policy
+
+    def _users(self) -> UserTable | None:
+        auth = self._config.auth
+        if not auth.users_file:
+            return None
+        path = self._loaded.resolve(auth.users_file)
+        try:
+            users = parse_users(path.read_text("utf-8"), str(path))
+            SaslAuthenticator(
+                users, login_limits(self._config), make_nonce=str, secret=b"", mechanisms=auth.mechanisms
+            )
+        except UsersFileError as error:
+            self._problems.append(
+                Problem(str(error).partition(": ")[0], 0, "", str(error).partition(": ")[2])
+            )
+        except OSError as error:
+            remedy = "create it with `outrider user add`"
+            self._fault(("auth", "users_file"), f"{path}: {error.strerror}", remedy)
+        except ValueError as error:
+            self._problems.append(self._loaded.problem_from(str(error)))
+        else:
+            return users
+        return None
+
+
+def login_limits(config: Config) -> LoginLimits:
+    """The memory of failed logins; kept over a reload by the caller."""
+    auth = config.auth
+    return LoginLimits(
+        per_address=auth.failures_per_address, per_user=auth.failures_per_user, window_s=auth.failure_window
+    )
+
+
+def _account_exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _system_ca() -> tuple[str, ...]:
+    return tuple(name for name in _SYSTEM_CA_FILES if Path(name).exists())[:1]
