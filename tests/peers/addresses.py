@@ -9,13 +9,14 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
-import socket
 import tempfile
 from pathlib import Path
 
 # 127.0 to 127.9 are left to hand-written tests and the playground; 127.255 is the broadcast end.
 _FIRST_NET, _LAST_NET = 10, 250
 _counter = itertools.count(1)
+_PORTS_EACH = 90
+_ports = itertools.count()
 # Held open, hence locked, while this process lives.
 _lease: int | None = None
 _net = 0
@@ -29,6 +30,16 @@ def loopback_address() -> str:
     if number >= 250 * 250:
         raise RuntimeError("this process has used all of its loopback addresses")
     return f"127.{_net}.{number // 250}.{number % 250 + 1}"
+
+
+def shared_address_port() -> int:
+    """Return a port that no other test uses on 127.0.0.1, for servers that can listen on no other address.
+
+    Below the ephemeral range, so no client's connection holds it by chance.
+    """
+    if _lease is None:
+        _take_net()
+    return 10_000 + (_net - _FIRST_NET) * _PORTS_EACH + next(_ports) % _PORTS_EACH
 
 
 def _take_net() -> None:
@@ -46,11 +57,3 @@ def _take_net() -> None:
         _lease, _net = handle, net
         return
     raise RuntimeError("all loopback nets are in use by other test runs")
-
-
-def free_port(address: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port that is free on `address` now; needed only where many share one address."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port

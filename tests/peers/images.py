@@ -28,7 +28,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 STORE = PROJECT / "var" / "peers"
 
 # Raised when the layout made by `_unpack` changes, so that older images are built anew.
-LAYOUT = 1
+LAYOUT = 2
 
 # Documentation, translations and character set tables: the greater part of the files, never read by a test.
 PRUNED = (
@@ -77,7 +77,15 @@ RECIPES = {
     ),
     "bind": Recipe((*BASE, "bind9", "bind9-libs", "bind9-utils")),
     "swaks": Recipe(
-        (*BASE, "perl", "perl-base", "perl-modules-5.36", "swaks", "libnet-ssleay-perl", "libauthen-sasl-perl")
+        (
+            *BASE,
+            "perl",
+            "perl-base",
+            "perl-modules-5.36",
+            "swaks",
+            "libnet-ssleay-perl",
+            "libauthen-sasl-perl",
+        )
     ),
 }
 
@@ -88,7 +96,7 @@ def image(name: str) -> Path:
     target = STORE / "images" / name
     if _is_built(target, recipe):
         return target
-    with _locked(STORE / "images" / f"{name}.lock"):
+    with locked(STORE / "images" / f"{name}.lock"):
         if not _is_built(target, recipe):
             _build(target, recipe)
     return target
@@ -103,7 +111,7 @@ def _is_built(target: Path, recipe: Recipe) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Let one process at a time build an image; the others wait and find it done."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
@@ -136,11 +144,11 @@ def require_root(purpose: str) -> None:
 
 
 def _download(archives: Path, recipe: Recipe) -> None:
-    """Fetch the packages; package lists that are missing or out of date are fetched once and it tries again."""
+    """Fetch the packages; if some are not found, bring the package lists up to date and try again."""
     try:
         _download_closure(archives, recipe)
     except PeerSetupError:
-        with _locked(STORE / "apt.lock"):
+        with locked(STORE / "apt.lock"):
             _run(["apt-get", "-q", "update"], cwd=STORE)
         _download_closure(archives, recipe)
 
@@ -157,7 +165,7 @@ def _with_libraries(recipe: Recipe) -> set[str]:
     new = set(recipe.packages)
     while new:
         wanted |= new
-        needed = {name for name in _dependencies(new) if name.startswith("lib")}
+        needed = {name for name in _dependencies(new) if name.startswith(("lib", "zlib"))}
         new = needed - wanted - recipe.without
     return wanted
 

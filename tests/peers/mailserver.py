@@ -6,7 +6,6 @@ import abc
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
@@ -14,12 +13,12 @@ from tests.peers.certificates import TlsFiles
 from tests.peers.rooms import PATIENCE_S, Room, wait_until
 
 ClientTls = Literal["none", "may", "encrypt", "verify"]
-QUEUE_POLL_PATIENCE_S = PATIENCE_S
 
 
 @dataclass(frozen=True, slots=True)
 class MailServerSettings:
     """How a peer mail server is to behave. Users exist in every local domain; others are refused at RCPT.
+    The host is called `mx.<first local domain>` unless it is given a name.
 
     `relay_to` maps recipient domains to the address and port of their next hop; `"*"` takes all others.
     Hosts on loopback may send to any of them. `client_tls` is what the server asks of its next hops.
@@ -27,7 +26,7 @@ class MailServerSettings:
     `accounts` are user names and passwords for SMTP AUTH; `credentials` those it uses towards next hops.
     """
 
-    hostname: str = "peer.example"
+    hostname: str = ""
     local_domains: Sequence[str] = ("peer.example",)
     users: Sequence[str] = ("ann", "bob")
     relay_to: Mapping[str, tuple[str, int]] = field(default_factory=dict)
@@ -64,6 +63,11 @@ class MailServer(abc.ABC):
         self.port = port
         self.settings = MailServerSettings(**settings)  # type: ignore[arg-type]
         self._room: Room | None = None
+
+    @property
+    def hostname(self) -> str:
+        """The name it greets with."""
+        return self.settings.hostname or f"mx.{self.settings.local_domains[0]}"
 
     @property
     def room(self) -> Room:
@@ -144,6 +148,12 @@ class MailServer(abc.ABC):
         """Return all that the server has logged."""
         return self.room.log()
 
+    def name_next_hops(self) -> None:
+        """Make the names of next hops known, for servers that verify a certificate against the route."""
+        settings = self.settings
+        names = {name: settings.relay_to[domain][0] for domain, name in settings.relay_to_tls_name.items()}
+        self.room.write("etc/hosts", "".join(f"{host} {name}\n" for name, host in names.items()))
+
     def tls_paths(self, owner: str | None = None) -> tuple[str, str, str]:
         """Copy the TLS files in; return certificate, key and authority as the server sees them."""
         files = self.settings.tls
@@ -157,8 +167,3 @@ class MailServer(abc.ABC):
 def lines(*parts: str | None) -> str:
     """Join configuration lines, leaving out those that are None."""
     return "".join(f"{part}\n" for part in parts if part is not None)
-
-
-def folder_of(path: Path) -> str:
-    """Return a folder's path with the trailing slash that means Maildir to most servers."""
-    return f"{path}/"

@@ -33,7 +33,17 @@ class PostfixServer(MailServer):
         )
         self.room.write("etc/postfix/master.cf", self._master())
         self.room.folder("var/spool/postfix")
-        for name in ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private"):
+        for name in (
+            "active",
+            "bounce",
+            "corrupt",
+            "defer",
+            "deferred",
+            "flush",
+            "hold",
+            "incoming",
+            "private",
+        ):
             self.room.folder(f"var/spool/postfix/{name}", mode=0o700, owner="postfix")
         for name in ("saved", "trace"):
             self.room.folder(f"var/spool/postfix/{name}", mode=0o700, owner="postfix")
@@ -46,7 +56,7 @@ class PostfixServer(MailServer):
         settings = self.settings
         return {
             "compatibility_level": "3.6",
-            "myhostname": settings.hostname,
+            "myhostname": self.hostname,
             "mydestination": "",
             "inet_protocols": "ipv4",
             # Must be an address that an interface lists; where it listens is said in master.cf.
@@ -54,7 +64,9 @@ class PostfixServer(MailServer):
             # Deliveries leave from the peer's own address, so that the next hop can tell who calls.
             "smtp_bind_address": self.address,
             "mynetworks": "127.0.0.0/8",
-            "smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination",
+            "smtpd_relay_restrictions": ", ".join(
+                ("permit_mynetworks", "permit_sasl_authenticated", "reject_unauth_destination")
+            ),
             "smtpd_peername_lookup": "no",
             "smtp_dns_support_level": "disabled",
             "smtp_host_lookup": "native",
@@ -69,10 +81,13 @@ class PostfixServer(MailServer):
             "transport_maps": "texthash:/etc/postfix/transport",
             "default_transport": "smtp",
             "message_size_limit": "52428800",
+            "virtual_mailbox_limit": "0",
             "queue_run_delay": "5s",
             "minimal_backoff_time": "5s",
             "maximal_backoff_time": "5s",
             "in_flow_delay": "0",
+            # Clients on loopback stand for strangers: what they send is not completed or rewritten.
+            "local_header_rewrite_clients": "",
             "smtputf8_enable": "yes",
             "maillog_file": "",
         }
@@ -103,7 +118,7 @@ class PostfixServer(MailServer):
                 "smtpd_sasl_auth_enable": "yes",
                 "smtpd_sasl_type": "cyrus",
                 "smtpd_sasl_path": "smtpd",
-                "smtpd_sasl_local_domain": self.settings.hostname,
+                "smtpd_sasl_local_domain": self.hostname,
                 "smtpd_tls_auth_only": "yes" if self.settings.tls else "no",
                 "smtpd_sasl_security_options": "noanonymous",
             }
@@ -118,12 +133,14 @@ class PostfixServer(MailServer):
     def _write_accounts(self) -> None:
         self.room.write(
             "etc/postfix/sasl/smtpd.conf",
-            "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-256\n",
+            lines(
+                "pwcheck_method: auxprop",
+                "auxprop_plugin: sasldb",
+                "mech_list: PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-256",
+            ),
         )
         for user, password in self.settings.accounts.items():
-            self.room.run(
-                *("saslpasswd2", "-c", "-p", "-u", self.settings.hostname, user), stdin=password.encode()
-            )
+            self.room.run(*("saslpasswd2", "-c", "-p", "-u", self.hostname, user), stdin=password.encode())
         (self.room.path / "etc/sasldb2").chmod(0o644)
 
     def _write_tables(self) -> None:
@@ -134,7 +151,9 @@ class PostfixServer(MailServer):
         )
         self.room.write(
             "etc/postfix/mailboxes",
-            "".join(f"{user}@{domain} {user}/\n" for domain in settings.local_domains for user in settings.users),
+            "".join(
+                f"{user}@{domain} {user}/\n" for domain in settings.local_domains for user in settings.users
+            ),
         )
         level = _TLS_LEVELS[settings.client_tls]
         names = {hops[domain]: name for domain, name in settings.relay_to_tls_name.items()}

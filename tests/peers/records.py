@@ -1,7 +1,7 @@
 """Logs of the peers, kept so that a failing test can show them.
 
-Every running server registers a function that returns its log. `tests/conftest.py` asks for all of them when a
-test fails; what a server wrote before the test began is left out.
+Every running server registers a function that returns its log. `tests/conftest.py` asks for all of them when
+a test fails; what a server wrote before the test began is left out.
 """
 
 from __future__ import annotations

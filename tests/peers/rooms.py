@@ -19,6 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from tests.peers import records
 from tests.peers.images import STORE, PeerSetupError, image, require_root
@@ -110,18 +112,20 @@ class Room:
         """Make a folder in the room, with the stated mode and owner (a name of `USERS`)."""
         path = self.path / name
         path.mkdir(parents=True, exist_ok=True)
-        path.chmod(mode)
         self._give(path, owner)
+        path.chmod(mode)  # last: a change of owner clears the set-group bit
         return path
 
     def write(self, name: str, content: str | bytes, *, mode: int = 0o644, owner: str | None = None) -> Path:
-        """Write a file in the room; an existing one is replaced, never changed (it is shared by hard link)."""
+        """Write a file in the room; an existing one is replaced, never changed (others share it)."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        path.chmod(mode)
         self._give(path, owner)
+        path.chmod(mode)  # last: a change of owner clears the set-group bit
+        # Postfix waits while a file is only seconds old, in case an editor is still at it.
+        os.utime(path, (0, 0))
         return path
 
     def copy_in(self, source: Path, name: str, *, mode: int = 0o644, owner: str | None = None) -> str:
@@ -161,7 +165,9 @@ class Room:
         as_user = [f"--userspec={USERS[user][0]}:{USERS[user][0]}"] if user else []
         return ["chroot", *as_user, os.fspath(self.path), *command]
 
-    def start(self, *command: str, user: str | None = None, environment: Mapping[str, str] | None = None) -> None:
+    def start(
+        self, *command: str, user: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start the room's server, in the foreground; its output goes to `var/log/server`."""
         with (self.path / "var/log/server").open("ab") as output:
             self._process = subprocess.Popen(
@@ -204,7 +210,7 @@ class Room:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience_s)
             with contextlib.suppress(TimeoutError):
-                wait_until(lambda: not processes_below(self.path), "its helpers to end", patience_s=1.0)
+                wait_until(lambda: not processes_below(self.path), "its helpers to end", patience_s=0.5)
         self.kill()
 
     def kill(self) -> None:
@@ -223,14 +229,22 @@ class Room:
         return "".join([*texts, self._syslog.text()])
 
     def close(self) -> None:
-        """Stop the server and remove the room."""
+        """End the server without ceremony (its data goes too) and remove the room."""
         try:
-            self.stop()
+            self.kill()
         finally:
             records.unwatch(self._record)
             self._syslog.close()
             shutil.rmtree(self.path, ignore_errors=True)
             WARDEN.forget(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def maildir(self, name: str) -> list[bytes]:
         """Read the messages of a Maildir of the room in order of arrival."""
@@ -240,7 +254,9 @@ class Room:
 def read_maildir(folder: Path) -> list[bytes]:
     """Return the contents of `new` and `cur` of a Maildir in order of arrival, as stored."""
     files = [path for part in ("new", "cur") for path in _listing(folder / part)]
-    return [path.read_bytes() for path in sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name))]
+    return [
+        path.read_bytes() for path in sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    ]
 
 
 def _listing(folder: Path) -> Sequence[Path]:

@@ -20,14 +20,13 @@ from typing import IO
 
 def processes_below(root: Path) -> list[int]:
     """List the processes whose root directory is `root` or lies below it (servers drop into subfolders)."""
-    prefix = os.fspath(root)
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
         with contextlib.suppress(OSError):
-            their_root = os.readlink(entry / "root")
-            if their_root == prefix or their_root.startswith(prefix + "/"):
+            their_root = (entry / "root").readlink()
+            if their_root.is_relative_to(root):
                 found.append(int(entry.name))
     return found
 

@@ -11,27 +11,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
-from outrider.config.schema import TlsLevel
 from outrider.model.message import Leased, StoredMessage
 from outrider.model.result import DeliveryResult
-
-
-@dataclass(frozen=True, slots=True)
-class TlsRequirement:
-    """The TLS policy for one hop (TLS-4a)."""
-
-    level: TlsLevel = "opportunistic"
-    name: str = ""
-    """To be found in the server's certificate; "" = the host's name."""
-    fingerprints: tuple[str, ...] = ()
-    certificate: str = ""
-    """PEM path of a client certificate; "" = the server's own."""
-    key: str = ""
-
-    @property
-    def required(self) -> bool:
-        """Whether mail waits rather than goes in the clear."""
-        return self.level not in ("none", "opportunistic")
+from outrider.routing.tls_policy import OPPORTUNISTIC
+from outrider.routing.tls_policy import TlsRequirement as TlsRequirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +28,7 @@ class Hop:
     addresses: tuple[IPv4Address | IPv6Address | str, ...]
     """In order; a str is the path of a unix socket."""
     port: int
-    tls: TlsRequirement = TlsRequirement()
+    tls: TlsRequirement = OPPORTUNISTIC
     username: str = ""
     password_file: str = ""
     secure: bool = False

@@ -81,7 +81,9 @@ class TlsInfo:
     peer_chain: tuple[bytes, ...] = field(default=(), repr=False)
     """The peer's certificates as it sent them, DER, leaf first; empty if it sent none. The peer has proven
     to hold the leaf's key and nothing else: names, issuers and dates are checked by `identity`."""
-    _export: Callable[[bytes, int, bytes | None], bytes] = field(default=_no_export, repr=False, compare=False)
+    _export: Callable[[bytes, int, bytes | None], bytes] = field(
+        default=_no_export, repr=False, compare=False
+    )
 
     def __str__(self) -> str:
         return f"{self.version} {self.cipher} ({self.cipher_bits} bits)"
@@ -114,7 +116,7 @@ class TlsStage(Enum):
     """How far a connection had come when it failed."""
 
     HELLO = "hello"
-    """No complete ClientHello (or, as client, no ServerHello) yet."""
+    """The peer's hello has not come whole, or was not acceptable."""
     NEGOTIATION = "negotiation"
     SESSION = "session"
     """Established; the failure hit application data."""

@@ -11,13 +11,13 @@ the disk: the ordinary message costs no task switch before its commit.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from outrider.model.content import Body, Content
 from outrider.model.envelope import Recipient
-from outrider.model.facts import Facts
+from outrider.model.facts import Facts, Provenance
 from outrider.model.message import MessageId
 from outrider.model.reply import Reply
 from outrider.model.transaction import MailRequest, RecipientRequest
@@ -72,6 +72,11 @@ class Session:
     login: str = ""
     """Who authenticated, "" for nobody."""
     login_mechanism: str = ""
+
+    def after_tls(self, tls: TlsSummary) -> Session:
+        """The same connection under TLS: hello, login and all merely claimed is forgotten (TLS-1)."""
+        kept = Facts(fact for fact in self.facts if fact.provenance is not Provenance.CLAIMED)
+        return replace(self, facts=kept, tls=tls, hello_name="", extended=False, login="", login_mechanism="")
 
     @property
     def with_protocol(self) -> str:

@@ -58,6 +58,14 @@ class NotFound(SpoolError):
     """No such message or item."""
 
 
+class ContentDamaged(SpoolError):
+    """Raised while a body is read: an octet differs from what was stored, or is missing (FAULT-F9).
+
+    What was yielded before is good, the rest must not be made up: break off, do not end the data. The
+    spool holds the item when its attempt is settled, whatever the settlement asks for what is pending.
+    """
+
+
 class Conflict(SpoolError):
     """The item is in a state from which this change is not allowed; the text says which."""
 
@@ -77,7 +85,7 @@ class BodyWriter(Protocol):
         ...
 
     async def abandon(self) -> None:
-        """Remove what was written; never raises."""
+        """Remove what was written, after `finish` too, unless a message was stored with it; never raises."""
         ...
 
 

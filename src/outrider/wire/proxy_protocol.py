@@ -25,13 +25,16 @@ with more than this is no load balancer of a mail host."""
 
 _V1_PREFIX: Final = b"PROXY "
 _V2_FIXED: Final = struct.Struct("!12sBBH")
-_V1_LINE: Final = re.compile(rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) ([0-9]{1,5}) ([0-9]{1,5})")
+_V1_LINE: Final = re.compile(
+    rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) ([0-9]{1,5}) ([0-9]{1,5})"
+)
 _V1_UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [\x20-\x7e]*)?")
 
 _COMMAND_LOCAL: Final = 0x0
 _COMMAND_PROXY: Final = 0x1
-_ADDRESS_OCTETS: Final = {0x0: 0, 0x1: 12, 0x2: 36, 0x3: 216}
-"""Address family (high nibble of octet 14) to the octets its addresses take: UNSPEC, INET, INET6, UNIX."""
+_ADDRESS_OCTETS: Final = {0x1: 12, 0x2: 36, 0x3: 216}
+"""Address family (high nibble of octet 14) to the octets its addresses take: INET, INET6, UNIX."""
+_UNSPECIFIED: Final = 0x00
 _STREAM: Final = 0x1
 
 TLV_ALPN: Final = 0x01
@@ -167,14 +170,15 @@ def _parse_v2(head: bytes) -> ProxyHeader | Incomplete:
 
 def _relayed(header: bytes, family_transport: int) -> ProxyHeader:
     family, transport = family_transport >> 4, family_transport & 0x0F
-    if family not in _ADDRESS_OCTETS or transport > 2:
-        raise ProxyProtocolError("unknown address family or transport")
+    if family_transport == _UNSPECIFIED:
+        # Section 2.2: the sender knows no addresses; what the block then holds is not defined.
+        return ProxyHeader(version=2, size=len(header))
+    if family not in _ADDRESS_OCTETS or transport != _STREAM:
+        raise ProxyProtocolError("not a stream connection of a known address family")
     end_of_addresses = _V2_FIXED.size + _ADDRESS_OCTETS[family]
     if len(header) < end_of_addresses:
         raise ProxyProtocolError("version 2 header too short for its addresses")
-    if family != 0 and transport != _STREAM:
-        raise ProxyProtocolError("not a stream connection")
-    tlvs = _tlvs(header, end_of_addresses if family else _V2_FIXED.size)
+    tlvs = _tlvs(header, end_of_addresses)
     source, destination = _v2_addresses(family, header[_V2_FIXED.size : end_of_addresses])
     return ProxyHeader(2, len(header), source, destination, tlvs=tlvs)
 

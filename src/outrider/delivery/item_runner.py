@@ -1,0 +1,173 @@
+"""One item from lease to settlement: carried way by way, the outcome recorded come what may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from outrider.config.schema import Delivery
+from outrider.delivery.carrying import Carrier, Feedback, Outcome
+from outrider.delivery.clock import Clock
+from outrider.delivery.connections import Connections
+from outrider.delivery.interface import Job, LocalTransport
+from outrider.delivery.lanes import Entry
+from outrider.delivery.next_hops import HopPlanner
+from outrider.delivery.observer import DeliveryObserver
+from outrider.delivery.reports import Reporting
+from outrider.delivery.settlement import Attempt, Settled, settle
+from outrider.model.message import Event, RecipientState, RecipientStatus, Settlement
+from outrider.model.result import Kind
+from outrider.routing.routes import RouteTable
+from outrider.routing.ways import MxWay, Way
+from outrider.spool.interface import LeaseLost, Spool, SpoolUnavailable
+
+SETTLE_RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""A spool that cannot record a result is asked again and again: giving up would send the message twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the configuration says about delivery; made anew and exchanged as a whole by a reload."""
+
+    delivery: Delivery
+    routes: RouteTable
+    reporting: Reporting
+    planner: HopPlanner
+    transports: Mapping[str, LocalTransport]
+
+
+class ItemRunner:
+    """Carries and records items under one set of rules."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        rules: Rules,
+        connections: Connections,
+        clock: Clock,
+        chance: Callable[[], float],
+        observer: DeliveryObserver,
+    ) -> None:
+        self.rules = rules
+        self._spool = spool
+        self._clock = clock
+        self._chance = chance
+        self._observer = observer
+        self._carrier = Carrier(rules.planner, connections, rules.transports, rules.delivery, clock, observer)
+
+    async def carry(self, entry: Entry) -> Outcome:
+        """Deliver to every pending recipient. Never raises but for cancellation."""
+        leased = entry.leased
+        started = self._clock.now()
+        groups = self._by_way(entry)
+        outcome = Outcome({})
+        for (way, _), indexes in groups.items():
+            domain = leased.message.envelope.recipients[indexes[0]].address.domain
+            self._observer.attempt_started(leased.item.key, entry.destination, str(way), len(indexes))
+            part = await self._carrier.carry(Job(leased.message, tuple(indexes)), way, domain)
+            outcome.results.update(part.results)
+            outcome.notes += part.notes
+            outcome.remote = part.remote or outcome.remote
+            if part.feedback is not Feedback.NONE:
+                outcome.feedback = part.feedback
+        pending = sum(not result.is_final for result in outcome.results.values())
+        self._observer.attempt_finished(
+            leased.item.key,
+            entry.destination,
+            len(outcome.results),
+            pending,
+            self._clock.now() - started,
+        )
+        return outcome
+
+    def _by_way(self, entry: Entry) -> dict[tuple[Way, str], list[int]]:
+        """Recipients that go the same way. As a rule there is one group: that is what an item is."""
+        groups: dict[tuple[Way, str], list[int]] = {}
+        recipients = entry.leased.message.envelope.recipients
+        for status in entry.leased.item.recipients:
+            if status.state.is_final:
+                continue
+            recipient = recipients[status.index]
+            way = self.rules.routes.find(recipient).way
+            domain = recipient.address.domain if isinstance(way, MxWay) else ""
+            groups.setdefault((way, domain), []).append(status.index)
+        return groups
+
+    async def record(self, attempt: Attempt, *, not_before: float = 0.0) -> Settled | None:
+        """Settle the attempt, however long the spool takes. None when that could not be: the lease was lost,
+        or the item is held because of a fault."""
+        try:
+            settled = settle(
+                attempt, self.rules.delivery, self.rules.reporting, self._chance(), not_before=not_before
+            )
+            recorded = await self._store(settled.settlement)
+        except Exception as error:
+            self._observer.own_failure("recording a result", error, attempt.leased.message.id)
+            await self._store_bare(attempt)
+            return None
+        if not recorded:
+            return None
+        self._tell(attempt, settled)
+        return settled
+
+    async def _store(self, settlement: Settlement) -> bool:
+        tries = 0
+        while True:
+            try:
+                await self._spool.settle(settlement)
+            except LeaseLost:
+                # After a commit of unknown outcome this is how a stored settlement shows.
+                self._observer.lease_lost(settlement.key)
+                return False
+            except SpoolUnavailable as error:
+                self._observer.spool_failed("recording a result", str(error))
+                wait = SETTLE_RETRY_S[min(tries, len(SETTLE_RETRY_S) - 1)]
+                await self._clock.wait(asyncio.Event(), self._clock.now() + wait)
+                tries += 1
+            else:
+                return True
+
+    async def _store_bare(self, attempt: Attempt) -> None:
+        """Recording failed for a reason nobody foresaw. What was delivered must not be sent again, and what
+        was not must not vanish without a report: it is held for a person."""
+        after = tuple(_bare(status, attempt) for status in attempt.leased.item.recipients)
+        held = "a fault in this server while recording an attempt"
+        item = attempt.leased.item
+        settlement = Settlement(
+            item.key,
+            item.lease,
+            after,
+            next_attempt_at=attempt.now,
+            hold_reason=held,
+            events=(Event(attempt.now, "held", held),),
+            at=attempt.now,
+        )
+        try:
+            await self._store(settlement)
+        except Exception as error:
+            # The lease runs out by itself, and the item is tried again.
+            self._observer.own_failure("recording a result", error, attempt.leased.message.id)
+
+    def _tell(self, attempt: Attempt, settled: Settled) -> None:
+        message = attempt.leased.message
+        age = attempt.now - message.received_at
+        attempts = attempt.leased.item.attempts + (1 if attempt.counts else 0)
+        for recipient, result, text in settled.told:
+            self._observer.recipient_settled(message.id, recipient, result, text, age, attempts)
+        report = settled.report
+        if report.message is not None and report.event is not None:
+            to = str(report.message.envelope.recipients[0].address)
+            self._observer.report_made(message.id, report.message.id, to, report.event.text)
+        elif report.withheld:
+            self._observer.report_withheld(message.id, report.withheld)
+
+
+def _bare(status: RecipientStatus, attempt: Attempt) -> RecipientStatus:
+    result = attempt.results.get(status.index)
+    if status.state.is_final or result is None:
+        return status
+    delivered = {Kind.DELIVERED: RecipientState.DELIVERED, Kind.RELAYED: RecipientState.RELAYED}
+    return replace(
+        status, state=delivered.get(result.kind, status.state), attempts=status.attempts + 1, last=result
+    )

@@ -1,0 +1,378 @@
+"""A small certificate authority: makes certificates that strict verifiers accept. Pure computation, no files.
+
+For partners who run a private CA, for the playground and for tests. The profile is RFC 5280's as web clients
+enforce it: alternative names only (never critical unless the subject is empty), key identifiers on both
+sides, CA bit and key usage critical, random serials.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from ipaddress import ip_address
+from typing import Literal
+
+import idna
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+KeyType = Literal["ec", "rsa"]
+Kind = Literal["public", "private"]
+
+_RSA_BITS = 2048
+_MAX_COMMON_NAME = 64  # RFC 5280 appendix A.1, ub-common-name
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_MAX_HOST = 253
+
+
+class Purpose(Enum):
+    """What a certificate may be used for (extended key usage)."""
+
+    SERVER = ExtendedKeyUsageOID.SERVER_AUTH
+    CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
+    MAIL = ExtendedKeyUsageOID.EMAIL_PROTECTION
+
+
+_HOST_PURPOSES: dict[Kind, tuple[Purpose, ...]] = {
+    # Public CAs have stopped issuing for clients; hosts present a server certificate in both roles.
+    "public": (Purpose.SERVER,),
+    "private": (Purpose.SERVER, Purpose.CLIENT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate with its key. `chain` holds the intermediate authorities, nearest first, not the root."""
+
+    certificate: x509.Certificate
+    key: PrivateKey = field(repr=False)
+    chain: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate and its chain, as `[tls] certificate` wants them."""
+        return b"".join(_pem(certificate) for certificate in (self.certificate, *self.chain))
+
+    @property
+    def key_pem(self) -> bytes:
+        """The key, PKCS #8, not encrypted: write it where only its owner can read."""
+        return _key_pem(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """What distinguishes one end certificate from another."""
+
+    subject: x509.Name
+    alternatives: Sequence[x509.GeneralName]
+    purposes: Sequence[Purpose]
+    key: PrivateKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A certificate that no longer counts."""
+
+    serial: int
+    at: datetime
+    reason: x509.ReasonFlags | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NameConstraints:
+    """Below which domains an authority may, or may not, issue (RFC 5280 section 4.2.1.10)."""
+
+    permitted: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+    def extension(self) -> x509.NameConstraints:
+        """The extension; raises ValueError if there is nothing to constrain, or for a bad name."""
+        permitted, excluded = (
+            [x509.DNSName(_host(name)) for name in names] or None for names in (self.permitted, self.excluded)
+        )
+        return x509.NameConstraints(permitted, excluded)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateAuthority:
+    """An authority: a CA certificate, its key, and the chain from it towards the root (root excluded).
+
+    `kind` decides what host certificates are for when the caller does not say: a public authority issues
+    for servers only, a private one for servers and clients.
+    """
+
+    certificate: x509.Certificate
+    key: PrivateKey = field(repr=False)
+    kind: Kind = "private"
+    chain: tuple[x509.Certificate, ...] = ()
+
+    @classmethod
+    def create(
+        cls,
+        common_name: str,
+        not_before: datetime,
+        days: int = 3650,
+        *,
+        kind: Kind = "private",
+        key: KeyType = "ec",
+        path_length: int | None = None,
+        constraints: NameConstraints | None = None,
+    ) -> CertificateAuthority:
+        """Make a root authority.
+
+        `path_length` bounds the intermediate authorities below it (None = no bound). Raises ValueError for
+        a name over 64 characters, a naive or impossible time, constraints that constrain nothing.
+        """
+        private = generate_key(key)
+        name = _subject(common_name)
+        builder = _authority_builder(private, name, path_length, constraints)
+        builder = _valid(builder.issuer_name(name), not_before, days)
+        return cls(builder.sign(private, hashes.SHA256()), private, kind)
+
+    @classmethod
+    def from_pem(cls, certificate: bytes, key: bytes, kind: Kind = "private") -> CertificateAuthority:
+        """Load an authority: its certificate, then its chain without the root, and its key (not encrypted).
+
+        Raises ValueError if the first certificate is not an authority's, or the key is not its own.
+        """
+        own, *chain = x509.load_pem_x509_certificates(certificate)
+        private = serialization.load_pem_private_key(key, password=None)
+        if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise ValueError("the key is neither elliptic-curve nor RSA")
+        if own.public_key() != private.public_key():
+            raise ValueError("the key does not belong to the certificate")
+        if not _is_authority(own):
+            raise ValueError("the certificate is not an authority's")
+        return cls(own, private, kind, tuple(chain))
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The authority's own certificate: for others to trust, if this is a root."""
+        return _pem(self.certificate)
+
+    @property
+    def bundle_pem(self) -> bytes:
+        """The certificate and its chain, as `from_pem` reads them."""
+        return b"".join(_pem(certificate) for certificate in (self.certificate, *self.chain))
+
+    @property
+    def key_pem(self) -> bytes:
+        """The key, PKCS #8, not encrypted: write it where only its owner can read."""
+        return _key_pem(self.key)
+
+    def issue_host(
+        self,
+        names: Sequence[str],
+        not_before: datetime,
+        days: int = 90,
+        *,
+        purposes: Sequence[Purpose] | None = None,
+        addresses: Sequence[str] = (),
+        key: KeyType = "ec",
+    ) -> Issued:
+        """Issue for a host's DNS names (U- or A-labels; the first label may be `*`) and IP addresses.
+
+        It ends with the authority itself, if that is earlier. Raises ValueError without any name or
+        address, or for a bad one.
+        """
+        hosts = [_host_or_wildcard(name) for name in names]
+        alternatives: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
+        alternatives += [x509.IPAddress(ip_address(address)) for address in addresses]
+        if not alternatives:
+            raise ValueError("a host certificate needs a name or an address")
+        subject = _subject(next((host for host in hosts if len(host) <= _MAX_COMMON_NAME), None))
+        leaf = _Leaf(subject, alternatives, purposes or _HOST_PURPOSES[self.kind], generate_key(key))
+        return self._issue(leaf, not_before, days)
+
+    def issue_user(
+        self, mail_address: str, not_before: datetime, days: int = 365, *, key: KeyType = "ec"
+    ) -> Issued:
+        """Issue for a person, named by an (ASCII) mail address, for TLS clients and signatures (RFC 8550)."""
+        local, at, domain = mail_address.rpartition("@")
+        if not (local and at and local.isascii() and local.isprintable()):
+            raise ValueError(f"{mail_address!r} is not an ASCII mail address")
+        address = f"{local}@{_host(domain)}"
+        subject = _subject(address if len(address) <= _MAX_COMMON_NAME else None)
+        purposes = (Purpose.CLIENT, Purpose.MAIL)
+        leaf = _Leaf(subject, [x509.RFC822Name(address)], purposes, generate_key(key))
+        return self._issue(leaf, not_before, days)
+
+    def issue_authority(
+        self,
+        common_name: str,
+        not_before: datetime,
+        days: int = 1825,
+        *,
+        key: KeyType = "ec",
+        path_length: int | None = 0,
+        constraints: NameConstraints | None = None,
+    ) -> CertificateAuthority:
+        """Make an intermediate authority; arguments as for `create`.
+
+        Whether it keeps to the path length and constraints of those above it is for verifiers to judge.
+        """
+        private = generate_key(key)
+        builder = _authority_builder(private, _subject(common_name), path_length, constraints)
+        certificate = self._sign(builder, not_before, days)
+        return CertificateAuthority(certificate, private, self.kind, self._chain_below())
+
+    def revocation_list(
+        self, revoked: Iterable[Revocation], issued_at: datetime, days: int = 7, *, number: int = 1
+    ) -> x509.CertificateRevocationList:
+        """Return the signed list (CRL) of what is revoked; `number` must grow from list to list."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(_aware(issued_at))
+            .next_update(_aware(issued_at) + timedelta(days=days))
+            .add_extension(self._key_identifier(), critical=False)
+            .add_extension(x509.CRLNumber(number), critical=False)
+        )
+        for entry in revoked:
+            builder = builder.add_revoked_certificate(_revoked(entry))
+        return builder.sign(self.key, hashes.SHA256())
+
+    def _issue(self, leaf: _Leaf, not_before: datetime, days: int) -> Issued:
+        usage = x509.ExtendedKeyUsage([purpose.value for purpose in leaf.purposes])
+        builder = (
+            _builder(leaf.key, leaf.subject)
+            # RFC 5280 section 4.2.1.6: critical if, and only if, the subject says nothing.
+            .add_extension(x509.SubjectAlternativeName(leaf.alternatives), critical=not list(leaf.subject))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(authority=False), critical=True)
+            .add_extension(usage, critical=False)
+        )
+        return Issued(self._sign(builder, not_before, days), leaf.key, self._chain_below())
+
+    def _sign(self, builder: x509.CertificateBuilder, not_before: datetime, days: int) -> x509.Certificate:
+        builder = _valid(builder, not_before, days, self.certificate.not_valid_after_utc)
+        return (
+            builder.issuer_name(self.certificate.subject)
+            .add_extension(self._key_identifier(), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        try:
+            own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        except x509.ExtensionNotFound:  # an old authority, loaded from PEM
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
+
+    def _chain_below(self) -> tuple[x509.Certificate, ...]:
+        """What those whom we issue for present beside their own certificate: nothing if we are a root."""
+        is_root = self.certificate.issuer == self.certificate.subject
+        return self.chain if is_root else (self.certificate, *self.chain)
+
+
+def generate_key(kind: KeyType) -> PrivateKey:
+    """Make a private key: elliptic-curve P-256, or RSA of 2048 bits."""
+    if kind == "ec":
+        return ec.generate_private_key(ec.SECP256R1())
+    return rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+
+
+def _builder(key: PrivateKey, subject: x509.Name) -> x509.CertificateBuilder:
+    public = key.public_key()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+
+
+def _authority_builder(
+    key: PrivateKey, subject: x509.Name, path_length: int | None, constraints: NameConstraints | None
+) -> x509.CertificateBuilder:
+    builder = (
+        _builder(key, subject)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+    )
+    if constraints is not None:
+        builder = builder.add_extension(constraints.extension(), critical=True)
+    return builder
+
+
+def _key_usage(authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,  # TLS 1.2 and newer with forward secrecy only signs
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _valid(
+    builder: x509.CertificateBuilder, not_before: datetime, days: int, no_later_than: datetime | None = None
+) -> x509.CertificateBuilder:
+    start = _aware(not_before)
+    end = start + timedelta(days=days)
+    if no_later_than is not None:
+        end = min(end, no_later_than)
+    return builder.not_valid_before(start).not_valid_after(end)
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return moment
+
+
+def _subject(common_name: str | None) -> x509.Name:
+    if common_name is None:
+        return x509.Name([])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _host_or_wildcard(name: str) -> str:
+    return f"*.{_host(name[2:])}" if name.startswith("*.") else _host(name)
+
+
+def _host(name: str) -> str:
+    """Return a host name as lower-case A-labels; raises ValueError for what is none."""
+    try:
+        host = (name if name.isascii() else idna.encode(name, uts46=True).decode("ascii")).lower()
+    except UnicodeError as error:  # idna.IDNAError among them
+        raise ValueError(f"{name!r} is not a host name") from error
+    if len(host) > _MAX_HOST or not _HOST.fullmatch(host):
+        raise ValueError(f"{name!r} is not a host name")
+    return host
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _revoked(entry: Revocation) -> x509.RevokedCertificate:
+    builder = x509.RevokedCertificateBuilder().serial_number(entry.serial).revocation_date(_aware(entry.at))
+    if entry.reason is not None:
+        builder = builder.add_extension(x509.CRLReason(entry.reason), critical=False)
+    return builder.build()
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

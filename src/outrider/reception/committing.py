@@ -1,0 +1,117 @@
+"""The commit: nothing is acknowledged that is not durable (SMTP-5); every way to fail has its reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from outrider.delivery.interface import FreshMail
+from outrider.model.content import Body, InlineBody
+from outrider.model.message import Leased, NewMessage
+from outrider.model.reply import Reply
+from outrider.reception import replies
+from outrider.reception.assembling import MailTransaction
+from outrider.reception.observer import ReceptionObserver
+from outrider.spool.interface import BodyWriter, Spool, SpoolError, SpoolFull, SpoolUnavailable
+
+
+class Committer:
+    """Stores messages and hands what is due to delivery from memory."""
+
+    def __init__(self, spool: Spool, fresh: FreshMail, observer: ReceptionObserver, lease_s: float) -> None:
+        self._spool = spool
+        self._fresh = fresh
+        self._observer = observer
+        self._lease_s = lease_s
+
+    def commit(self, mail: MailTransaction, message: NewMessage) -> Awaitable[Reply]:
+        """250 once it is durable, else the reply for what went wrong; never raises."""
+        stored = self._spool.store(message, lease_until=message.received_at + self._lease_s)
+        if not isinstance(stored, asyncio.Future):
+            return self._wait(stored, mail, message)
+        # A spool that answers by future costs no task: the reply hangs on it directly.
+        answer: asyncio.Future[Reply] = stored.get_loop().create_future()
+
+        def done(outcome: asyncio.Future[tuple[Leased, ...]]) -> None:
+            reply = self._outcome(outcome, mail, message)
+            if not answer.done():
+                answer.set_result(reply)
+
+        stored.add_done_callback(done)
+        return answer
+
+    async def _wait(
+        self, stored: Awaitable[tuple[Leased, ...]], mail: MailTransaction, message: NewMessage
+    ) -> Reply:
+        try:
+            leased = await stored
+        except Exception as error:
+            return self._failed(error, mail)
+        return self._succeeded(leased, mail, message)
+
+    def _outcome(
+        self, stored: asyncio.Future[tuple[Leased, ...]], mail: MailTransaction, message: NewMessage
+    ) -> Reply:
+        if stored.cancelled():
+            return self._failed(SpoolUnavailable("the commit was given up"), mail)
+        error = stored.exception()
+        if error is not None:
+            return self._failed(error, mail)
+        return self._succeeded(stored.result(), mail, message)
+
+    def _succeeded(self, leased: tuple[Leased, ...], mail: MailTransaction, message: NewMessage) -> Reply:
+        if leased:
+            self._fresh.take(leased)
+        reply = replies.queued(message.id)
+        self._observer.message_received(mail.session, message, reply)
+        return reply
+
+    def _failed(self, error: BaseException, mail: MailTransaction) -> Reply:
+        reply = reply_for(error)
+        if reply is replies.LOCAL_ERROR:
+            self._observer.reception_failed(mail.session, "commit", error)
+        self._observer.refused(mail.session, "commit", reply, about=str(error), message_id=mail.id)
+        return reply
+
+
+def reply_for(error: BaseException) -> Reply:
+    """What a client is told when a message cannot be kept: always temporary."""
+    if isinstance(error, SpoolFull):
+        return replies.NO_ROOM
+    if isinstance(error, SpoolUnavailable):
+        return replies.STORE_UNAVAILABLE
+    return replies.LOCAL_ERROR
+
+
+class KeptBody:
+    """A body on its way into the spool. When the disk fails it, the rest is let go and the end of the data
+    gets the reply: a driver need not care."""
+
+    def __init__(self, writer: BodyWriter, mail: MailTransaction) -> None:
+        self._writer = writer
+        self._mail = mail
+
+    async def write(self, octets: bytes) -> None:
+        """Append, or forget once something failed."""
+        if self._mail.failure is None:
+            try:
+                await self._writer.write(octets)
+            except SpoolError as error:
+                await self._fail(error)
+
+    async def finish(self) -> Body:
+        """Durable from here on; an empty body when it could not be kept."""
+        if self._mail.failure is None:
+            try:
+                return await self._writer.finish()
+            except SpoolError as error:
+                await self._fail(error)
+        return InlineBody(b"")
+
+    async def abandon(self) -> None:
+        """Forget it."""
+        await self._writer.abandon()
+
+    async def _fail(self, error: SpoolError) -> None:
+        self._mail.failure = reply_for(error)
+        await self._writer.abandon()

@@ -1,0 +1,110 @@
+"""What reception and the drivers in front of it have to record; `maillog` implements it.
+
+One past-tense method for each fact; none may raise or wait. Texts from peers are passed as they came: the
+log escapes and bounds them (SEC-210).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from outrider.model.message import NewMessage
+from outrider.model.reply import Reply
+from outrider.reception.interface import Session, Transaction
+
+
+class ReceptionObserver(Protocol):
+    """Told what happened."""
+
+    def session_opened(self, session: Session) -> None:
+        """A client connected (told by reception)."""
+        ...
+
+    def session_closed(self, session: Session, why: str, now: float) -> None:
+        """The connection is over (told by the driver)."""
+        ...
+
+    def login_succeeded(self, session: Session, how: str) -> None:
+        """`session.login` logged in by `session.login_mechanism` (told by the driver)."""
+        ...
+
+    def login_failed(self, session: Session, mechanism: str, login: str, reason: str, reply: Reply) -> None:
+        """An attempt failed; `login` is hostile text (told by the driver)."""
+        ...
+
+    def refused(
+        self,
+        session: Session,
+        stage: str,
+        reply: Reply,
+        *,
+        rule: str = "",
+        about: str = "",
+        message_id: str = "",
+    ) -> None:
+        """A 4yz or 5yz by reception: `stage` is connect, hello, sender, recipient, headers, body or commit;
+        `about` the address concerned, `rule` the policy rule that said so ("" = not policy)."""
+        ...
+
+    def message_received(self, session: Session, message: NewMessage, reply: Reply) -> None:
+        """Durable, and about to be acknowledged with this reply (SMTP-5)."""
+        ...
+
+    def transaction_abandoned(self, transaction: Transaction, why: str) -> None:
+        """RSET, QUIT, a lost connection or a refusal ended a transaction."""
+        ...
+
+    def relay_granted(self, session: Session, recipient: str, because: str) -> None:
+        """A recipient elsewhere was taken: `because` names login, network or certificate (TLS-2b)."""
+        ...
+
+    def lookup_failed(self, session: Session, fact: str, reason: str) -> None:
+        """A fact could not be had in time."""
+        ...
+
+    def reception_failed(self, session: Session, stage: str, error: BaseException) -> None:
+        """An unforeseen fault of ours; the client was told 451."""
+        ...
+
+
+class NullReceptionObserver:
+    """Records nothing."""
+
+    def session_opened(self, session: Session) -> None:
+        """Nothing."""
+
+    def session_closed(self, session: Session, why: str, now: float) -> None:
+        """Nothing."""
+
+    def login_succeeded(self, session: Session, how: str) -> None:
+        """Nothing."""
+
+    def login_failed(self, session: Session, mechanism: str, login: str, reason: str, reply: Reply) -> None:
+        """Nothing."""
+
+    def refused(
+        self,
+        session: Session,
+        stage: str,
+        reply: Reply,
+        *,
+        rule: str = "",
+        about: str = "",
+        message_id: str = "",
+    ) -> None:
+        """Nothing."""
+
+    def message_received(self, session: Session, message: NewMessage, reply: Reply) -> None:
+        """Nothing."""
+
+    def transaction_abandoned(self, transaction: Transaction, why: str) -> None:
+        """Nothing."""
+
+    def relay_granted(self, session: Session, recipient: str, because: str) -> None:
+        """Nothing."""
+
+    def lookup_failed(self, session: Session, fact: str, reason: str) -> None:
+        """Nothing."""
+
+    def reception_failed(self, session: Session, stage: str, error: BaseException) -> None:
+        """Nothing."""

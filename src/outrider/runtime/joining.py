@@ -1,0 +1,238 @@
+"""How the parts of an assembly are handed to each other. No decisions here: only who gets what."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from outrider.delivery.clock import SystemClock
+from outrider.delivery.interface import FreshMail
+from outrider.delivery.item_runner import Rules
+from outrider.delivery.local import local_transports
+from outrider.delivery.maildir import UniqueNames
+from outrider.delivery.next_hops import HopPlanner
+from outrider.delivery.reports import reporting_for
+from outrider.identity.authenticator import SaslAuthenticator
+from outrider.identity.client_certificate import ClientIdentifier
+from outrider.identity.login_limits import LoginLimits
+from outrider.maillog.delivery_log import DeliveryLog
+from outrider.maillog.emitter import Emitter
+from outrider.maillog.metrics import Metrics
+from outrider.maillog.network_log import NetworkLog
+from outrider.maillog.session_log import SessionLog
+from outrider.maillog.smtp_server_log import SmtpServerLog
+from outrider.maillog.spool_log import SpoolLog
+from outrider.model.envelope import Recipient
+from outrider.model.reply import Reply
+from outrider.net.listener import ListenerSettings
+from outrider.net.listener_limits import ConnectionLimits
+from outrider.net.server_limits import LoadGauge, session_limits
+from outrider.net.smtp_server import SmtpService
+from outrider.net.tls import TlsTimes
+from outrider.net.tls_context import ServerTls
+from outrider.protocols.smtp.server_settings import ServerSettings
+from outrider.reception.ids import id_maker
+from outrider.reception.lookups import FactSource
+from outrider.reception.reception import MailReception, ReceptionParts
+from outrider.reception.settings import ReceptionSettings
+from outrider.routing.mail_exchangers import Ourselves
+from outrider.routing.private_addresses import address_guard
+from outrider.runtime.assembly import Assembly, ListenerPlan, login_limits
+from outrider.runtime.lookup import DnsLookup
+from outrider.runtime.private_files import write_private
+from outrider.spool.interface import Spool
+
+_ALPN = {
+    "smtp": (b"smtp",),
+    "submission": (b"smtp",),
+    "lmtp": (b"lmtp",),
+    "qmtp": (b"qmtp",),
+    "http": (b"http/1.1",),
+}
+_TOO_MANY = Reply(421, "4.3.2", "Too many connections; try again later")
+_CHANCE = random.SystemRandom()
+
+
+class Voices:
+    """All that is told to log and metrics, one object for each room."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter = emitter
+        self.metrics = Metrics()
+        self.delivery = DeliveryLog(emitter, self.metrics)
+        self.spool = SpoolLog(emitter, self.metrics)
+        self.sessions = SessionLog(emitter, self.metrics)
+        self.smtp = SmtpServerLog(emitter, self.metrics)
+        self.network = NetworkLog(emitter, self.metrics)
+
+
+@dataclass(slots=True)
+class Core:
+    """What lives as long as the server does."""
+
+    voices: Voices
+    spool: Spool
+    clock: SystemClock
+    limits: ConnectionLimits
+    gauge: LoadGauge
+    logins: LoginLimits
+    secret: bytes
+    memory_is_short: Callable[[], bool]
+
+
+def make_core(assembly: Assembly, voices: Voices, spool: Spool, memory_is_short: Callable[[], bool]) -> Core:
+    """Made once, at start."""
+    settings = assembly.config.limits
+    limits = ConnectionLimits(
+        total=settings.connections,
+        per_address=settings.connections_per_address,
+        exempt=assembly.relay_networks,
+    )
+    return Core(
+        voices=voices,
+        spool=spool,
+        clock=SystemClock(),
+        limits=limits,
+        gauge=LoadGauge(limits, settings.stress_at),
+        logins=login_limits(assembly.config),
+        secret=lasting_secret(assembly.data_dir / "auth.secret"),
+        memory_is_short=memory_is_short,
+    )
+
+
+def lasting_secret(path: Path) -> bytes:
+    """32 random octets that stay the same over restarts (SEC-107: the salts told for unknown users)."""
+    if path.exists():
+        return path.read_bytes()
+    secret = secrets.token_bytes(32)
+    write_private(path, secret)
+    return secret
+
+
+def ourselves(assembly: Assembly) -> Ourselves:
+    """By what we would know ourselves in somebody's MX records: mail from the Internet comes to port 25."""
+    mail = [plan for plan in assembly.listeners if plan.settings.protocol in ("smtp", "qmtp")]
+    names = {assembly.config.hostname.lower(), *(plan.hostname.lower() for plan in mail)}
+    addresses = frozenset(
+        ip_address(plan.settings.address)
+        for plan in mail
+        if not plan.settings.address.startswith("unix:") and not _is_any(plan.settings.address)
+    )
+    return Ourselves(frozenset(names), addresses)
+
+
+def _is_any(address: str) -> bool:
+    return ip_address(address).is_unspecified
+
+
+def make_rules(assembly: Assembly, core: Core, lookup: DnsLookup) -> Rules:
+    """What delivery goes by."""
+    config = assembly.config
+    new_id = id_maker(_CHANCE.getrandbits)
+    names = UniqueNames(lambda: secrets.token_hex(4), config.hostname)
+    planner = HopPlanner(
+        lookup,
+        config.net,
+        address_guard(config.net.private_destinations),
+        ourselves(assembly),
+        _CHANCE.random,
+    )
+    return Rules(
+        delivery=config.delivery,
+        routes=assembly.routes,
+        reporting=reporting_for(config, assembly.recipients, assembly.routes, new_id, utc_offset),
+        planner=planner,
+        transports=local_transports(config.delivery, assembly.recipients, names, core.voices.delivery),
+    )
+
+
+def make_reception(assembly: Assembly, core: Core, lookup: DnsLookup, fresh: FreshMail) -> MailReception:
+    """What all listeners hand their mail to."""
+    config, voices = assembly.config, core.voices
+    settings = ReceptionSettings.of(config, utc_offset=utc_offset(time.time()))
+    sources = FactSource(lookup, voices.sessions, time.time, settings.lookup_timeout_s)
+    parts = ReceptionParts(
+        spool=core.spool,
+        fresh=fresh,
+        recipients=assembly.recipients,
+        destination_of=lambda recipient: _destination(assembly, recipient),
+        policy=assembly.policy,
+        observer=voices.sessions,
+        make_id=id_maker(_CHANCE.getrandbits),
+        clock=time.time,
+        users=assembly.users,
+        clients=ClientIdentifier(assembly.ca_stores),
+        sources=sources if assembly.resolver.servers else None,
+        memory_is_short=core.memory_is_short,
+        own_addresses=ourselves(assembly).addresses,
+    )
+    return MailReception(settings, parts)
+
+
+def _destination(assembly: Assembly, recipient: Recipient) -> str:
+    return assembly.routes.find(recipient).lane
+
+
+def make_smtp_service(
+    plan: ListenerPlan, assembly: Assembly, core: Core, reception: MailReception
+) -> SmtpService:
+    """What the sessions of one SMTP, submission or LMTP listener work with."""
+    limits = assembly.config.limits
+    tls = None
+    if plan.tls != "none" and assembly.server_tls is not None:
+        tls = ServerTls(assembly.server_tls, _ALPN[plan.settings.protocol], plan.asks_for_certificate)
+    settings = ServerSettings(
+        hostname=plan.hostname,
+        limits=session_limits(limits),
+        lmtp=plan.settings.protocol == "lmtp",
+        tls_offered=plan.tls == "starttls",
+        auth_after_tls=plan.auth and plan.tls == "starttls",
+    )
+    return SmtpService(
+        protocol=plan.settings.protocol,
+        settings=settings,
+        reception=reception,
+        new_session_id=lambda: secrets.token_hex(6),
+        gauge=core.gauge,
+        tls=tls,
+        implicit_tls=plan.tls == "implicit",
+        require_tls=plan.settings.require_tls,
+        authenticator=make_authenticator(assembly, core) if plan.auth else None,
+        observer=core.voices.smtp,
+        tls_times=TlsTimes(handshake_s=limits.handshake_timeout),
+    )
+
+
+def make_authenticator(assembly: Assembly, core: Core) -> SaslAuthenticator | None:
+    """Who may log in; None without a users file."""
+    if assembly.users is None:
+        return None
+    return SaslAuthenticator(
+        assembly.users,
+        core.logins,
+        make_nonce=lambda: secrets.token_urlsafe(24),
+        secret=core.secret,
+        mechanisms=assembly.config.auth.mechanisms,
+        clients=ClientIdentifier(assembly.ca_stores),
+    )
+
+
+def listener_settings(plan: ListenerPlan) -> ListenerSettings:
+    """What a listener itself has to know."""
+    speaks_first = plan.settings.protocol in ("smtp", "submission", "lmtp") and plan.tls != "implicit"
+    return ListenerSettings(
+        name=plan.name,
+        max_connections=plan.settings.max_connections,
+        refusal=_TOO_MANY.encode() if speaks_first else b"",
+        proxy_networks=plan.proxy_networks,
+    )
+
+
+def utc_offset(at: float) -> int:
+    """Minutes east of UTC at a moment, as this machine's zone has it."""
+    return time.localtime(at).tm_gmtoff // 60

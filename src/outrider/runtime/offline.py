@@ -1,0 +1,61 @@
+"""Queue commands while no server runs: the spool is opened here, for the time of one command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from outrider.config.loader import Loaded
+from outrider.delivery.clock import SystemClock
+from outrider.delivery.connections import Connections
+from outrider.delivery.item_runner import ItemRunner
+from outrider.delivery.operations import QueueOperations
+from outrider.dns.resolver import DnsResolver
+from outrider.maillog.emitter import Emitter
+from outrider.net.smtp_client import SmtpDialler
+from outrider.runtime.assembly import assemble
+from outrider.runtime.commands import Commands
+from outrider.runtime.control import CommandRefused, Row
+from outrider.runtime.joining import Voices, make_core, make_rules
+from outrider.runtime.lookup import DnsLookup
+from outrider.spool.factory import open_spool
+from outrider.spool.interface import SpoolError
+
+
+def run_offline(loaded: Loaded, command: str, arguments: dict[str, Any]) -> Iterator[Row]:
+    """The rows of one command. Raises CommandRefused, also when the spool cannot be opened."""
+    if command.startswith("server."):
+        raise CommandRefused("no server runs with this configuration")
+    os.chdir(loaded.path.absolute().parent)
+    yield from asyncio.run(_run(loaded, command, arguments))
+
+
+async def _run(loaded: Loaded, command: str, arguments: dict[str, Any]) -> list[Row]:
+    assembly = assemble(loaded)
+    if not assembly.data_dir.exists():
+        raise CommandRefused(
+            f"{assembly.data_dir} does not exist: nothing has been served with this configuration"
+        )
+    emitter = Emitter(form="text", level="error")
+    voices = Voices(emitter)
+    spool = open_spool(assembly.config, assembly.config.hostname, observer=voices.spool)
+    try:
+        await spool.start(time.time())
+    except SpoolError as error:
+        emitter.close()
+        raise CommandRefused(str(error)) from error
+    try:
+        core = make_core(assembly, voices, spool, lambda: False)
+        rules = make_rules(assembly, core, DnsLookup(DnsResolver(assembly.resolver)))
+        dialler = SmtpDialler.of(assembly.config, assembly.client_tls, assembly.ca_stores, voices.delivery)
+        connections = Connections(dialler, voices.delivery)
+        runner = ItemRunner(spool, rules, connections, core.clock, random.random, voices.delivery)
+        commands = Commands(QueueOperations(spool, runner, SystemClock()))
+        return [row async for row in commands.run(command, arguments)]
+    finally:
+        await spool.close()
+        emitter.close()

@@ -1,0 +1,371 @@
+"""A server: its parts joined, started in order, reloaded as a whole, stopped without losing anything.
+
+Start: log, spool (and what a crash left in it), delivery, control socket, and last the listeners - mail is
+only taken once it can be kept and carried. Stop goes the other way. A reload builds every part anew from the
+file; if anything in it is wrong nothing changes, and sessions under way keep what they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from outrider.config.loader import Loaded, load
+from outrider.config.problems import ConfigError
+from outrider.delivery.connections import Connections
+from outrider.delivery.item_runner import ItemRunner, Rules
+from outrider.delivery.operations import QueueOperations
+from outrider.delivery.queue_manager import QueueManager
+from outrider.dns.resolver import DnsResolver
+from outrider.maillog.emitter import Emitter, Level
+from outrider.net.http_server import HttpService
+from outrider.net.listener import Listener
+from outrider.net.smtp_client import SmtpDialler
+from outrider.net.smtp_server import SmtpServer
+from outrider.net.tls_files import TlsConfigError
+from outrider.runtime.assembly import Assembly, ListenerPlan, assemble
+from outrider.runtime.commands import Commands
+from outrider.runtime.control import ControlServer, Row, socket_path
+from outrider.runtime.joining import (
+    Core,
+    Voices,
+    listener_settings,
+    make_core,
+    make_reception,
+    make_rules,
+    make_smtp_service,
+)
+from outrider.runtime.lookup import DnsLookup
+from outrider.runtime.memory import MemoryGauge
+from outrider.runtime.service_manager import notify
+from outrider.spool.factory import open_spool
+from outrider.spool.interface import Counts, SpoolError
+
+SESSION_GRACE_S = 30.0
+"""For sessions and deliveries under way to end after SIGTERM; service managers usually wait 90 s."""
+PURGE_INTERVAL_S = 600.0
+COUNT_INTERVAL_S = 2.0
+"""How old the queue counts of a scrape may be."""
+
+
+class Server:
+    """One process that serves."""
+
+    def __init__(self, loaded: Loaded, assembly: Assembly, sockets: dict[int, socket.socket]) -> None:
+        """`sockets` are open already, by the listener's number in the file: opening them may need root."""
+        self._loaded = loaded
+        self._assembly = assembly
+        self._sockets = sockets
+        self._stopping = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._listeners: dict[str, Listener] = {}
+        self._smtp: dict[str, SmtpServer] = {}
+        self._http: list[HttpService] = []
+        self._background: set[asyncio.Task[None]] = set()
+        self._started_at = time.time()
+        self._counts = Counts(0, 0, 0)
+
+    async def run(self) -> None:
+        """Serve until asked to stop. Raises SpoolError, OSError when the start fails; all is closed then."""
+        config = self._assembly.config
+        emitter = Emitter(form=config.log.format, file=config.log.file, level=config.log.level)
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                await self._start(emitter, stack)
+                await self._stopping.wait()
+                notify("STOPPING=1")
+                emitter.emit(Level.INFO, "stopping")
+            emitter.emit(Level.INFO, "stopped")
+        finally:
+            emitter.close()
+
+    # -- start -------------------------------------------------------------------------------------
+
+    async def _start(self, emitter: Emitter, stack: contextlib.AsyncExitStack) -> None:
+        """Everything in its order; the stack takes it down again from the last to the first."""
+        voices = Voices(emitter)
+        assembly = self._assembly
+        for warning in assembly.warnings:
+            emitter.emit(Level.WARNING, "configuration_warning", text=warning)
+        await self._open_spool(voices, stack)
+        self._resolver = DnsResolver(assembly.resolver)
+        stack.push_async_callback(self._close_resolver)
+        await self._start_delivery(stack)
+        self._reception = make_reception(assembly, self._core, self._lookup, self._manager)
+        await self._start_control(stack)
+        self._watch_signals(stack)
+        self._in_background(self._keep_house())
+        stack.push_async_callback(self._end_background)
+        stack.push_async_callback(self._stop_listeners)
+        for plan in assembly.listeners:
+            self._listen(plan)
+        emitter.emit(
+            Level.INFO, "ready", listeners=[listener.settings.name for listener in self._listeners.values()]
+        )
+        notify("READY=1")
+
+    async def _open_spool(self, voices: Voices, stack: contextlib.AsyncExitStack) -> None:
+        config = self._assembly.config
+        spool = open_spool(config, config.hostname, observer=voices.spool)
+        recovery = await spool.start(time.time())
+        stack.push_async_callback(spool.close)
+        memory = MemoryGauge(config.limits.memory)
+        self._core: Core = make_core(self._assembly, voices, spool, memory.is_short)
+        voices.emitter.emit(
+            Level.INFO,
+            "recovered",
+            released=recovery.released,
+            orphans_removed=recovery.orphans_removed,
+            quarantined=recovery.quarantined,
+            held_as_poison=[key.message for key in recovery.held_as_poison],
+        )
+        self._counts = await spool.counts()
+        voices.metrics.watch_queue(self._count)
+
+    async def _start_delivery(self, stack: contextlib.AsyncExitStack) -> None:
+        core, assembly = self._core, self._assembly
+        self._lookup = DnsLookup(self._resolver)
+        self._rules = make_rules(assembly, core, self._lookup)
+        self._dialler = SmtpDialler.of(
+            assembly.config, assembly.client_tls, assembly.ca_stores, core.voices.delivery
+        )
+        self._manager = QueueManager(
+            core.spool,
+            self._rules,
+            self._dialler,
+            core.clock,
+            random.random,
+            core.voices.delivery,
+            lease_s=assembly.config.spool.lease,
+            paused=self._paused_before(),
+        )
+        self._operations = QueueOperations(core.spool, self._runner(self._rules), core.clock, self._manager)
+        running = asyncio.create_task(self._manager.run())
+        stack.push_async_callback(self._stop_delivery, running)
+
+    def _runner(self, rules: Rules) -> ItemRunner:
+        """For settling what an operator fails; it connects to nobody."""
+        core = self._core
+        connections = Connections(self._dialler, core.voices.delivery)
+        return ItemRunner(core.spool, rules, connections, core.clock, random.random, core.voices.delivery)
+
+    async def _start_control(self, stack: contextlib.AsyncExitStack) -> None:
+        commands = Commands(
+            self._operations, reload=self.reload, stop=self._stopping.set, status=self._status
+        )
+        control = ControlServer(socket_path(self._assembly.data_dir), commands.run)
+        await control.start()
+        stack.push_async_callback(control.stop)
+
+    def _listen(self, plan: ListenerPlan) -> None:
+        core = self._core
+        listener = Listener(
+            self._sockets[plan.number],
+            self._protocol_factory(plan),
+            listener_settings(plan),
+            core.limits,
+            core.voices.network,
+        )
+        self._listeners[plan.name] = listener
+        listener.start()
+
+    def _protocol_factory(self, plan: ListenerPlan) -> Any:
+        if plan.settings.protocol == "http":
+            service = HttpService(self._core.voices.metrics.page, self._why_not_ready)
+            self._http.append(service)
+            return lambda _connection: service.protocol()
+        server = SmtpServer(make_smtp_service(plan, self._assembly, self._core, self._reception))
+        self._smtp[plan.name] = server
+        return server
+
+    # -- signals and reload ------------------------------------------------------------------------
+
+    def _watch_signals(self, stack: contextlib.AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+            stack.callback(loop.remove_signal_handler, number)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._in_background(self._reload_and_log()))
+        stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+
+    async def _reload_and_log(self) -> None:
+        with contextlib.suppress(ConfigError):
+            await self.reload()
+
+    async def reload(self) -> str:
+        """Read the file anew and change over. Raises ConfigError, and changes nothing, if it has faults."""
+        emitter = self._core.voices.emitter
+        async with self._reloading:
+            try:
+                loaded = load(self._loaded.path)
+                assembly = assemble(loaded)
+            except ConfigError as error:
+                for problem in error.problems:
+                    emitter.emit(Level.ERROR, "reload_refused", text=str(problem))
+                raise
+            needs_restart = _needs_restart(self._assembly, assembly)
+            self._change_over(loaded, assembly)
+        emitter.reopen()
+        emitter.emit(Level.INFO, "reloaded", needs_restart=needs_restart)
+        notify("READY=1")
+        return (
+            f"reloaded; a restart is needed for: {', '.join(needs_restart)}" if needs_restart else "reloaded"
+        )
+
+    def _change_over(self, loaded: Loaded, assembly: Assembly) -> None:
+        """Nothing here waits or fails: all parts change in one step of the loop."""
+        core = self._core
+        old_resolver, old_rules = self._resolver, self._rules
+        self._loaded, self._assembly = loaded, assembly
+        settings = assembly.config.limits
+        core.limits.total, core.limits.per_address = settings.connections, settings.connections_per_address
+        core.limits.exempt = assembly.relay_networks
+        core.gauge.stress_at = settings.stress_at
+        self._resolver = DnsResolver(assembly.resolver)
+        self._lookup = DnsLookup(self._resolver)
+        self._rules = make_rules(assembly, core, self._lookup)
+        self._dialler.reconfigure(assembly.config, assembly.client_tls, assembly.ca_stores)
+        self._manager.reconfigure(self._rules)
+        self._operations.reconfigure(self._runner(self._rules))
+        self._reception = make_reception(assembly, core, self._lookup, self._manager)
+        for plan in assembly.listeners:
+            if plan.name in self._smtp:
+                self._smtp[plan.name].service = make_smtp_service(plan, assembly, core, self._reception)
+            if plan.name in self._listeners:
+                self._listeners[plan.name].settings = listener_settings(plan)
+        self._in_background(self._retire(old_resolver, old_rules))
+
+    async def _retire(self, resolver: DnsResolver, rules: Rules) -> None:
+        """What sessions and deliveries under way may still use, closed once they are surely done."""
+        await asyncio.sleep(SESSION_GRACE_S)
+        await resolver.aclose()
+        for transport in rules.transports.values():
+            close = getattr(transport, "close", None)
+            if close is not None:
+                await asyncio.to_thread(close)
+
+    # -- housekeeping ------------------------------------------------------------------------------
+
+    async def _keep_house(self) -> None:
+        next_purge = 0.0
+        next_look = 0.0
+        while True:
+            now = time.time()
+            with contextlib.suppress(SpoolError):
+                self._counts = await self._core.spool.counts()
+                if now >= next_purge:
+                    next_purge = now + PURGE_INTERVAL_S
+                    await self._core.spool.purge(now, now - self._assembly.config.spool.keep_finished)
+            if now >= next_look:
+                next_look = now + self._assembly.config.tls.reload_interval
+                self._look_at_certificates(now)
+            await asyncio.sleep(COUNT_INTERVAL_S)
+
+    def _look_at_certificates(self, now: float) -> None:
+        """Load what was renewed, warn of what ends soon (TLS-7)."""
+        contexts, voices = self._assembly.server_tls, self._core.voices
+        if contexts is None:
+            return
+        try:
+            if contexts.files_changed():
+                contexts.reload()
+                self._assembly.client_tls.reload()
+                voices.emitter.emit(Level.INFO, "certificates_reloaded")
+        except TlsConfigError as error:
+            voices.emitter.emit(Level.ERROR, "certificate_reload_failed", text=str(error))
+        for expiry in contexts.certificate_expiry():
+            ends_at = expiry.not_after.timestamp()
+            voices.metrics.certificate_expiry.labels(str(expiry.path)).set(ends_at)
+            if ends_at - now < self._assembly.config.tls.expiry_warning:
+                days = round((ends_at - now) / 86_400, 1)
+                voices.emitter.emit(Level.WARNING, "certificate_expires", file=str(expiry.path), days=days)
+
+    def _count(self, what: str) -> float:
+        counts = self._counts
+        if what == "oldest_s":
+            return max(time.time() - counts.oldest_received_at, 0.0) if counts.oldest_received_at else 0.0
+        return float({"ready": counts.ready, "active": counts.active, "held": counts.held}[what])
+
+    def _why_not_ready(self) -> str:
+        if self._stopping.is_set():
+            return "stopping"
+        try:
+            self._core.spool.check_room()
+        except SpoolError as error:
+            return str(error)
+        return ""
+
+    def _status(self) -> Row:
+        return {
+            "hostname": self._assembly.config.hostname,
+            "up_s": round(time.time() - self._started_at),
+            "connections": self._core.limits.open,
+            "listeners": [
+                {"name": name, "connections": listener.open} for name, listener in self._listeners.items()
+            ],
+            "ready": self._why_not_ready() or "yes",
+        }
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # -- stop --------------------------------------------------------------------------------------
+
+    async def _stop_listeners(self) -> None:
+        """No new connections; sessions finish the transaction they are in."""
+        await asyncio.gather(*(listener.stop(SESSION_GRACE_S) for listener in self._listeners.values()))
+        for service in self._http:
+            await service.stop()
+
+    async def _stop_delivery(self, running: asyncio.Task[None]) -> None:
+        self._keep_paused()
+        await self._manager.stop(SESSION_GRACE_S)
+        await running
+        for transport in self._rules.transports.values():
+            close = getattr(transport, "close", None)
+            if close is not None:
+                await asyncio.to_thread(close)
+
+    async def _close_resolver(self) -> None:
+        await self._resolver.aclose()
+
+    async def _end_background(self) -> None:
+        tasks = list(self._background)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- what outlives the process -----------------------------------------------------------------
+
+    @property
+    def _paused_file(self) -> Path:
+        return self._assembly.data_dir / "paused.json"
+
+    def _paused_before(self) -> list[str]:
+        """Destinations that were paused when the server stopped."""
+        try:
+            return [str(one) for one in json.loads(self._paused_file.read_text("utf-8"))]
+        except (OSError, ValueError):
+            return []
+
+    def _keep_paused(self) -> None:
+        self._paused_file.write_text(json.dumps(self._manager.paused), "utf-8")
+
+
+def _needs_restart(old: Assembly, new: Assembly) -> list[str]:
+    """Settings that a running process cannot take over."""
+    fixed = ("hostname", "data_dir", "user", "workers", "event_loop", "spool")
+    changed = [name for name in fixed if getattr(old.config, name) != getattr(new.config, name)]
+    if {plan.name for plan in old.listeners} != {plan.name for plan in new.listeners}:
+        changed.append("listeners")
+    return changed

@@ -1,0 +1,114 @@
+"""`outrider serve`: from a path to a running server, or to one clear line and exit 1."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+
+from outrider.config.loader import Loaded, load
+from outrider.config.problems import ConfigError, Problem
+from outrider.net.listener_sockets import ListenError, inherited_sockets, open_socket
+from outrider.runtime.assembly import Assembly, assemble
+from outrider.spool.interface import SpoolError
+
+
+class StartFailed(Exception):
+    """The server did not start; the text is for the operator, a line for each reason."""
+
+
+def prepare(path: Path) -> tuple[Loaded, Assembly]:
+    """Read and check the file; its folder becomes the working directory. Raises ConfigError."""
+    loaded = load(path.absolute())
+    os.chdir(loaded.path.parent)
+    return loaded, assemble(loaded)
+
+
+def serve(path: Path) -> None:
+    """Run a server until it is asked to stop. Raises StartFailed, with nothing left running."""
+    try:
+        loaded, assembly = prepare(path)
+        sockets = open_sockets(loaded, assembly)
+        make_data_dir(loaded, assembly)
+    except ConfigError as error:
+        raise StartFailed(str(error)) from error
+    _drop_privileges(assembly)
+    try:
+        _run(assembly, _serve(loaded, assembly, sockets))
+    except SpoolError as error:
+        raise StartFailed(str(loaded.problem(("spool",), str(error)))) from error
+    except OSError as error:
+        raise StartFailed(str(error)) from error
+
+
+async def _serve(loaded: Loaded, assembly: Assembly, sockets: dict[int, socket.socket]) -> None:
+    from outrider.runtime.server import Server
+
+    await Server(loaded, assembly, sockets).run()
+
+
+def _run(assembly: Assembly, main: Coroutine[None, None, None]) -> None:
+    wanted = assembly.config.event_loop
+    if wanted != "asyncio":
+        try:
+            import uvloop
+        except ImportError as error:
+            if wanted == "uvloop":
+                main.close()
+                remedy = "install outrider[fast], or write event_loop = auto"
+                raise StartFailed(f"event_loop: uvloop is not installed; {remedy}") from error
+        else:
+            uvloop.run(main)
+            return
+    asyncio.run(main)
+
+
+def open_sockets(loaded: Loaded, assembly: Assembly) -> dict[int, socket.socket]:
+    """The listening sockets by the listener's number; those passed by a service manager are used where they
+    fit. Raises ConfigError with every one that cannot be opened; none stays open then."""
+    passed = {
+        (
+            one.socket.getsockname()[:2] if one.socket.family != socket.AF_UNIX else one.socket.getsockname()
+        ): one.socket
+        for one in inherited_sockets(os.environ, os.getpid())
+    }
+    opened: dict[int, socket.socket] = {}
+    problems: list[Problem] = []
+    for plan in assembly.listeners:
+        place = (plan.settings.address, plan.port)
+        try:
+            opened[plan.number] = passed.get(place) or open_socket(plan.settings.address, plan.port)
+        except ListenError as error:
+            key = ("listeners", plan.number, "port" if "unix:" not in plan.settings.address else "address")
+            problems.append(loaded.problem(key, f"{error.where}: {error.problem}", error.remedy))
+    if problems:
+        for one in opened.values():
+            one.close()
+        raise ConfigError(problems)
+    return opened
+
+
+def make_data_dir(loaded: Loaded, assembly: Assembly) -> None:
+    """The data folder, 0700, owned by whom the server will run as. Raises ConfigError."""
+    try:
+        assembly.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if assembly.config.user and os.geteuid() == 0:
+            account = pwd.getpwnam(assembly.config.user)
+            os.chown(assembly.data_dir, account.pw_uid, account.pw_gid)
+    except OSError as error:
+        remedy = "give another folder, or change its owner"
+        problem = loaded.problem(("data_dir",), f"{assembly.data_dir}: {error.strerror}", remedy)
+        raise ConfigError([problem]) from error
+
+
+def _drop_privileges(assembly: Assembly) -> None:
+    """Become the account of `user` for good (least privilege); nothing when not started as root."""
+    if not assembly.config.user or os.geteuid() != 0:
+        return
+    account = pwd.getpwnam(assembly.config.user)
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)

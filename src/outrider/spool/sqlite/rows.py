@@ -1,0 +1,117 @@
+"""Rows for many requests at once, written with few statements.
+
+Python's sqlite3 lets go of the interpreter lock around every step of a statement, and a busy event loop
+takes up to a switch interval to give it back: one statement per row would cost far more in waiting than in
+work. So a batch is written with a handful of statements that carry many rows each.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from outrider.model.message import Item, ItemState
+
+READY, ACTIVE, HELD, SUSPECT = 0, 1, 2, 4
+"""`items.state`; SUSPECT is READY with `Item.solo`, in an index of its own."""
+
+_STATE_NUMBER = {"ready": READY, "active": ACTIVE, "held": HELD}
+STATES = {READY: ItemState.READY, ACTIVE: ItemState.ACTIVE, HELD: ItemState.HELD, SUSPECT: ItemState.READY}
+
+SqlValue = str | bytes | int | float | None
+Row = tuple[SqlValue, ...]
+
+
+def state_number(item: Item) -> int:
+    """What the column holds for an item that is not done."""
+    number = _STATE_NUMBER[item.state.value]
+    return SUSPECT if number == READY and item.solo else number
+
+
+def rank(priority: int) -> int:
+    """0 for high, 1 for normal, 2 for bulk: the first part of the order in which items are leased."""
+    return 1 - max(-1, min(1, priority))
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one request adds, replaces and removes."""
+
+    messages: Sequence[Row] = ()
+    """seq, id, received_at, data."""
+    contents: Sequence[Row] = ()
+    """seq, headers, body, file, digest."""
+    items: Sequence[Row] = ()
+    """seq, number, state, rank, next_attempt_at, destination, data; replaces the row of the same key."""
+    ended: Sequence[Row] = ()
+    """seq, number of items that are done."""
+    trail: Sequence[Row] = ()
+    """seq, n, data."""
+    finished: Sequence[Row] = ()
+    """seq, at: the message is finished then if it has no item any more, and its content goes."""
+
+    def join(self, other: Rows) -> None:
+        """Add what another request-to-be wants: all of it will be stored, or nothing."""
+        self.messages = (*self.messages, *other.messages)
+        self.contents = (*self.contents, *other.contents)
+        self.items = (*self.items, *other.items)
+
+    @property
+    def octets(self) -> int:
+        """About how much the log grows by this."""
+        return sum(len(value) for row in self.contents for value in row if isinstance(value, bytes))
+
+
+class Bulk:
+    """One statement for any number of rows, prepared for powers of two so that few texts are cached."""
+
+    LARGEST = 256
+
+    def __init__(self, before: str, width: int, after: str = "") -> None:
+        row = f"({','.join('?' * width)})"
+        self._texts: dict[int, str] = {}
+        size = 1
+        while size <= self.LARGEST:
+            self._texts[size] = f"{before} {','.join([row] * size)}{after}"
+            size *= 2
+
+    def run(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        """Execute for every row. Raises sqlite3.Error."""
+        start, left = 0, len(rows)
+        while left:
+            size = min(1 << (left.bit_length() - 1), self.LARGEST)
+            values = list(chain.from_iterable(rows[start : start + size]))
+            connection.execute(self._texts[size], values)
+            start, left = start + size, left - size
+
+
+_MESSAGES = Bulk("INSERT INTO messages VALUES", 4)
+_CONTENTS = Bulk("INSERT INTO contents VALUES", 5)
+_ITEMS = Bulk("REPLACE INTO items VALUES", 7)
+# A bare VALUES of several rows would make SQLite scan the table; a SELECT from it seeks.
+_ENDED = Bulk("DELETE FROM items WHERE (seq, number) IN (SELECT column1, column2 FROM (VALUES", 2, "))")
+_TRAIL = Bulk("INSERT INTO trail VALUES", 3)
+_FINISHED = Bulk(
+    "INSERT OR IGNORE INTO finished SELECT column1, column2 FROM (VALUES",
+    2,
+    ") WHERE NOT EXISTS (SELECT 1 FROM items WHERE seq = column1)",
+)
+_EMPTIED = Bulk(
+    "DELETE FROM contents WHERE seq IN (VALUES",
+    1,
+    ") AND NOT EXISTS (SELECT 1 FROM items WHERE items.seq = contents.seq)",
+)
+
+
+def write_rows(connection: sqlite3.Connection, all_rows: Sequence[Rows]) -> None:
+    """Write what several requests want, in an order that suits them all. Raises sqlite3.Error."""
+    _MESSAGES.run(connection, [row for rows in all_rows for row in rows.messages])
+    _CONTENTS.run(connection, [row for rows in all_rows for row in rows.contents])
+    _ENDED.run(connection, [row for rows in all_rows for row in rows.ended])
+    _ITEMS.run(connection, [row for rows in all_rows for row in rows.items])
+    _TRAIL.run(connection, [row for rows in all_rows for row in rows.trail])
+    finished = [row for rows in all_rows for row in rows.finished]
+    _FINISHED.run(connection, finished)
+    _EMPTIED.run(connection, [(row[0],) for row in finished])

@@ -1,0 +1,363 @@
+"""The one thread that writes: group commit.
+
+The event loop collects requests and hands over all of a tick at once. The thread takes all that are there,
+writes them in one transaction, and wakes the loop once for the whole batch; what arrives meanwhile shares
+the next commit. So the price of an fsync is shared, and a message costs no thread switch of its own.
+
+What can go wrong, and what then happens:
+
+- a row is at fault (a duplicate id): the transaction is rolled back and the batch is written again, each
+  request within a savepoint, so that only the one at fault fails;
+- the disk is full, or a stranger holds the lock: all fail with SpoolFull or SpoolUnavailable, and the next
+  batch is tried as if nothing had been;
+- an I/O error, above all from fsync: all fail, the connection is closed, and nothing is accepted until the
+  database has been opened anew and a probe has been committed. The fsync is never asked again for the same
+  pages: after a failure the kernel may call lost pages clean (FAULT-F7);
+- the database belongs to another process by now (someone removed the lock file): nothing is accepted again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+from outrider.spool.bodies import Steps
+from outrider.spool.interface import Conflict, SpoolError, SpoolUnavailable
+from outrider.spool.observer import SpoolObserver
+from outrider.spool.sqlite.connection import concerns_one_request, open_database, primary_code, spool_error
+from outrider.spool.sqlite.rows import Rows, write_rows
+
+LARGEST_BATCH = 1024
+"""Requests in one transaction: more would make the first wait for the last without saving anything."""
+REOPEN_SECONDS = 1.0
+"""Between two tries to open a database that failed."""
+CHECKPOINT_OCTETS = 16 * 1024 * 1024
+"""About how much the log grows before its pages are copied into the database."""
+BATCH_OCTETS = 24 * 4096
+"""What the log grows by in every commit beside the content: one page for each tree that is touched."""
+
+_PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM)
+"""Errors after which the same connection can go on."""
+
+Call = Callable[[sqlite3.Connection], object]
+
+
+@dataclass(slots=True)
+class Request:
+    """One thing to be written: rows, or a call that reads and writes for itself.
+
+    The call may be made twice (see above), so it keeps nothing outside the transaction. `committed` and
+    `failed` run on the event loop; what the future gives is what `committed` makes of the call's result.
+    """
+
+    future: asyncio.Future[object]
+    rows: Rows | None = None
+    call: Call | None = None
+    committed: Callable[[object], object] | None = None
+    failed: Callable[[], None] | None = None
+    result: object = None
+    error: Exception | None = None
+
+
+class Writer:
+    """Owns the writing connection. `submit` belongs to the event loop, what follows `_run` to the thread."""
+
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        epoch: int,
+        *,
+        keeper: Executor,
+        observer: SpoolObserver,
+        steps: Steps,
+    ) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = connection
+        self.epoch = epoch
+        self._keeper = keeper
+        self._observer = observer
+        self._steps = steps
+        self._loop = asyncio.get_running_loop()
+        self._collected: list[Request] = []
+        self._batches: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="outrider-spool-writer", daemon=True)
+        self._reopen_at = 0.0
+        self._log_octets = 0
+        self._checkpoint = Checkpoint(path, keeper)
+        self.unavailable = ""
+        """Why nothing can be written now; "" = it can."""
+
+    @property
+    def connection(self) -> sqlite3.Connection | None:
+        """The connection; to be touched by others only once the thread has ended."""
+        return self._connection
+
+    def start(self) -> None:
+        """Begin to take batches."""
+        self._thread.start()
+
+    def submit(self, request: Request) -> None:
+        """Take one request; those of one tick of the loop travel together."""
+        if not self._collected:
+            self._loop.call_soon(self._hand_over)
+        self._collected.append(request)
+
+    def _hand_over(self) -> None:
+        if self._collected:
+            self._batches.put(self._collected)
+            self._collected = []
+
+    async def stop(self) -> None:
+        """Write what was submitted and end the thread."""
+        self._hand_over()
+        self._batches.put(None)
+        await self._loop.run_in_executor(None, self._thread.join)
+        await asyncio.sleep(0)  # the last batch's answers are on the loop already
+
+    def close_checkpoint(self) -> None:
+        """Close the keeper's connection, in the keeper's thread."""
+        self._checkpoint.close()
+
+    # --- in the thread --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        waiting: list[Request] = []
+        stopping = False
+        while not stopping or waiting:
+            if not waiting:
+                stopping = self._take(waiting, wait=True)
+            stopping = self._take(waiting, wait=False) or stopping
+            batch, waiting = waiting[:LARGEST_BATCH], waiting[LARGEST_BATCH:]
+            if batch:
+                self._serve(batch)
+
+    def _take(self, waiting: list[Request], *, wait: bool) -> bool:
+        """Add what is there; True when the order to stop was among it."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                batch = self._batches.get(block=wait)
+                if batch is None:
+                    return True
+                waiting += batch
+                wait = False
+        return False
+
+    def _serve(self, batch: list[Request]) -> None:
+        began = time.monotonic()
+        try:
+            self._commit_batch(self._usable_connection(), batch)
+        except SpoolError as error:
+            self._fail_all(batch, error)
+        except sqlite3.Error as error:
+            self._give_up(batch, error)
+        except Exception as error:  # a fault of ours must not end the thread and leave all waiting
+            self._fail_all(batch, SpoolUnavailable(f"unforeseen: {type(error).__name__}"))
+        else:
+            self._observer.batch_committed(len(batch), time.monotonic() - began)
+            self._steps("committed")
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(_answer, batch)
+        self._tend_log(batch)
+
+    def _commit_batch(self, connection: sqlite3.Connection, batch: Sequence[Request]) -> None:
+        try:
+            self._transact(connection, batch, _write_together)
+        except Exception as error:
+            if isinstance(error, SpoolError) or not _one_is_at_fault(error):
+                raise
+            self._transact(connection, batch, _write_each)
+
+    def _transact(
+        self,
+        connection: sqlite3.Connection,
+        batch: Sequence[Request],
+        write: Callable[[sqlite3.Connection, Sequence[Request]], None],
+    ) -> None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            self._check_epoch(connection)
+            write(connection, batch)
+            self._steps("rows written")
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            raise
+
+    def _check_epoch(self, connection: sqlite3.Connection) -> None:
+        (epoch,) = connection.execute("SELECT epoch FROM spool").fetchone()
+        if epoch != self.epoch:
+            self.unavailable = "another process has taken this spool over: was the lock file removed?"
+            self._reopen_at = float("inf")
+            self._observer.became_unavailable(self.unavailable)
+            raise SpoolUnavailable(self.unavailable)
+
+    def _fail_all(self, batch: Sequence[Request], error: Exception) -> None:
+        for request in batch:
+            request.error = type(error)(str(error))
+        self._observer.commit_failed(len(batch), str(error))
+
+    def _give_up(self, batch: Sequence[Request], error: sqlite3.Error) -> None:
+        self._fail_all(batch, spool_error(error))
+        if primary_code(error) in _PASSING:
+            return
+        if not self.unavailable:
+            self._observer.became_unavailable(str(spool_error(error)))
+        self.unavailable = str(spool_error(error))
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+        self._reopen_at = time.monotonic() + REOPEN_SECONDS
+
+    def _usable_connection(self) -> sqlite3.Connection:
+        if self._connection is not None and not self.unavailable:
+            return self._connection
+        if time.monotonic() < self._reopen_at:
+            raise SpoolUnavailable(self.unavailable)
+        self._reopen_at = time.monotonic() + REOPEN_SECONDS
+        self._connection = self._reopened()
+        self.unavailable = ""
+        self._observer.became_available()
+        return self._connection
+
+    def _reopened(self) -> sqlite3.Connection:
+        connection = open_database(self._path)
+        try:
+            # The probe writes over what the failed commit may have left in the log, and must become durable.
+            connection.execute("BEGIN IMMEDIATE")
+            self._check_epoch(connection)
+            connection.execute("UPDATE spool SET clean = 0")
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            connection.close()
+            raise
+        return connection
+
+    def _tend_log(self, batch: Sequence[Request]) -> None:
+        self._log_octets += BATCH_OCTETS + sum(r.rows.octets for r in batch if r.rows is not None)
+        if self._log_octets >= CHECKPOINT_OCTETS and self._connection is not None:
+            self._log_octets = self._checkpoint.tend(self._connection, self._log_octets)
+
+
+class Checkpoint:
+    """Copies the log into the database without holding up commits.
+
+    The bulk is copied by the keeper's thread while commits go on. When it is through, little is left; the
+    writer copies that itself between two batches, after which the log begins anew instead of growing.
+    """
+
+    def __init__(self, path: Path, keeper: Executor) -> None:
+        self._path = path
+        self._keeper = keeper
+        self._connection: sqlite3.Connection | None = None
+        self._under_way = False
+        self._copied = False
+
+    def tend(self, writing: sqlite3.Connection, octets: int) -> int:
+        """Go one step on; how large the log is thought to be after it."""
+        if self._copied:
+            self._copied = False
+            with contextlib.suppress(sqlite3.Error):
+                _, in_log, copied = writing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                return 0 if in_log == copied else octets
+        if not self._under_way:
+            self._under_way = True
+            with contextlib.suppress(RuntimeError):  # the keeper has been shut down: so are we, soon
+                self._keeper.submit(self._copy)
+        return octets
+
+    def _copy(self) -> None:
+        try:
+            if self._connection is None:
+                self._connection = open_database(self._path)
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._copied = True
+        except (sqlite3.Error, SpoolError):
+            # Nothing is lost: the log keeps what the database has not. The writer meets the fault itself.
+            self.close()
+        finally:
+            self._under_way = False
+
+    def close(self) -> None:
+        """Close the connection; only when no copy is under way."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _write_together(connection: sqlite3.Connection, batch: Sequence[Request]) -> None:
+    rows: list[Rows] = []
+    for request in batch:
+        if request.rows is not None:
+            rows.append(request.rows)
+        else:
+            write_rows(connection, rows)
+            rows = []
+            _make_call(connection, request)
+    write_rows(connection, rows)
+
+
+def _make_call(connection: sqlite3.Connection, request: Request) -> None:
+    assert request.call is not None
+    connection.execute("SAVEPOINT call")
+    try:
+        request.result = request.call(connection)
+    except SpoolError as error:
+        connection.execute("ROLLBACK TO call")
+        request.error = error
+    connection.execute("RELEASE call")
+
+
+def _write_each(connection: sqlite3.Connection, batch: Sequence[Request]) -> None:
+    for request in batch:
+        request.error = None
+        connection.execute("SAVEPOINT request")
+        try:
+            _write_together(connection, (request,))
+        except Exception as error:
+            if not _one_is_at_fault(error):
+                raise
+            connection.execute("ROLLBACK TO request")
+            request.error = _conflict(error)
+        connection.execute("RELEASE request")
+
+
+def _one_is_at_fault(error: Exception) -> bool:
+    """Whether the others of a batch may go on: a bad row, or a fault of ours in one call."""
+    return not isinstance(error, sqlite3.Error) or concerns_one_request(error)
+
+
+def _conflict(error: Exception) -> Exception:
+    """The error of a row in the spool's words; a fault of ours stays what it is."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return Conflict("a message of that id exists")
+    return SpoolError(f"the database refused a row ({error})") if isinstance(error, sqlite3.Error) else error
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):
+        connection.rollback()
+
+
+def _answer(batch: Sequence[Request]) -> None:
+    """On the loop: tell every caller."""
+    for request in batch:
+        if request.error is not None:
+            if request.failed is not None:
+                request.failed()
+            if not request.future.done():
+                request.future.set_exception(request.error)
+            continue
+        value = request.result if request.committed is None else request.committed(request.result)
+        if not request.future.done():
+            request.future.set_result(value)

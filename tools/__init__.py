@@ -1,0 +1,1 @@
+"""Programs for working on Outrider; not part of what is shipped."""
