@@ -2,9 +2,9 @@
 
     python bench/spool_bench.py [--directory DIR] [--callers 20,100] [--messages 20000] [--repeat 3]
 
-One process, one event loop, `callers` tasks that each wait for their commit before they begin the next. What is
-printed are medians over the repeats: messages a second, CPU time of the process for one message (all
-threads), and how many requests shared a commit.
+One process, one event loop, `callers` tasks that each wait for their commit before they begin the next.
+What is printed are medians over the repeats: messages a second, CPU time of the process for one message
+(all threads), and how many requests shared a commit.
 """
 
 from __future__ import annotations
@@ -80,9 +80,8 @@ def new_message(number: int) -> NewMessage:
 
 def settlement_of(leased: Leased) -> Settlement:
     """Delivered at once."""
-    result = DeliveryResult(
-        Kind.RELAYED, "2.0.0", "queued as 1234", 250, "mx.b.example [192.0.2.9]:25", "smtp"
-    )
+    remote = "mx.b.example [192.0.2.9]:25"
+    result = DeliveryResult(Kind.RELAYED, "2.0.0", "queued as 1234", 250, remote, "smtp")
     return Settlement(
         leased.item.key,
         leased.item.lease,
@@ -112,9 +111,10 @@ class Measure:
     per_commit: float
 
 
-async def run(
-    directory: Path, work: Callable[[Spool, int], Awaitable[None]], callers: int, count: int
-) -> Measure:
+Work = Callable[[Spool, int], Awaitable[None]]
+
+
+async def run(directory: Path, work: Work, callers: int, count: int) -> Measure:
     """One run with a fresh spool."""
     observer = CountingObserver()
     spool = SqliteSpool(directory, reserve=0, observer=observer)

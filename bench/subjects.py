@@ -7,7 +7,7 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
-from tests.peers.outrider import OutriderServer
+from tests.peers.outrider_server import OutriderServer
 from tests.peers.postfix import PostfixServer
 
 DOMAIN = "bench.example"

@@ -70,7 +70,7 @@ class FakeClock:
         self._waiters[timer] = until
         waiting = asyncio.ensure_future(event.wait())
         try:
-            await asyncio.wait({timer, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([timer, waiting], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._waiters.pop(timer, None)
             waiting.cancel()
@@ -308,8 +308,8 @@ class World:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.manager.stop(0.0)
         if self._task is not None:
-            await self.manager.stop(0.0)
             await self._task
 
     def run(self) -> None:

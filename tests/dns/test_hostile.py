@@ -100,6 +100,19 @@ async def test_a_chain_that_is_told_piece_by_piece_is_bounded_too(address: str) 
 
 
 @pytest.mark.covers("SEC-157")
+async def test_the_longest_chain_may_be_told_piece_by_piece(address: str) -> None:
+    def one_step(query: bytes) -> Sequence[bytes]:
+        name = dns.message.from_wire(query).question[0].name.to_text()
+        number = int(name.split(".")[0][1:])
+        if number == MAX_ALIASES:
+            return answering(f"{name} 60 IN MX 10 mx.example.")(query)
+        return answering(f"{name} 60 IN CNAME n{number + 1}.example.")(query)
+
+    async with ScriptedServer(address, one_step) as server, resolver_for(server.endpoint) as resolver:
+        assert (await resolver.mx("n0.example")).hosts
+
+
+@pytest.mark.covers("SEC-157")
 async def test_a_chain_that_the_server_did_not_finish_is_finished(address: str) -> None:
     def script(query: bytes) -> Sequence[bytes]:
         if dns.message.from_wire(query).question[0].name.to_text() == "here.example.":
@@ -375,6 +388,43 @@ async def test_a_dname_counts_by_the_alias_that_comes_with_it(address: str) -> N
     async with ScriptedServer(address, script) as server, resolver_for(server.endpoint) as resolver:
         (host,) = (await resolver.mx("alpha.example")).hosts
         assert host.host == "mx.alpha.test"
+
+
+@pytest.mark.covers("ITP-2c")
+async def test_authenticity_counts_only_if_every_piece_has_it_and_the_server_may_say_so(address: str) -> None:
+    def script(query: bytes) -> Sequence[bytes]:
+        """Claims AD, asked or not, for all but the second half of the alias `half`."""
+        name = dns.message.from_wire(query).question[0].name.to_text()
+        answer = f"{name} 60 IN CNAME end.test." if name.startswith("half") else f"{name} 60 IN MX 1 a.test."
+        flags = 0 if name == "end.test." else int(dns.flags.AD)
+        return answering(answer, flags=flags)(query)
+
+    async with (
+        ScriptedServer(address, script) as server,
+        resolver_for(server.endpoint, validating=True) as trusting,
+        resolver_for(server.endpoint) as wary,
+    ):
+        assert (await trusting.mx("whole.example")).secure
+        assert not (await trusting.mx("half.example")).secure
+        assert not (await trusting.mx("end.test")).secure
+        assert not (await wary.mx("whole.example")).secure
+
+
+@pytest.mark.covers("ITP-2c")
+@pytest.mark.parametrize("unproven", [1, 28])
+async def test_addresses_are_secure_only_if_both_families_are(address: str, unproven: int) -> None:
+    def script(query: bytes) -> Sequence[bytes]:
+        rdtype = dns.message.from_wire(query).question[0].rdtype
+        value = "192.0.2.1" if rdtype == A else "2001:db8::1"
+        flags = 0 if rdtype == unproven else int(dns.flags.AD)
+        return answering(f"a.example. 60 IN {rdtype.name} {value}", flags=flags)(query)
+
+    async with (
+        ScriptedServer(address, script) as server,
+        resolver_for(server.endpoint, validating=True) as trusting,
+    ):
+        answer = await trusting.addresses("a.example")
+        assert (len(answer.addresses), answer.secure) == (2, False)
 
 
 # -- answers that decide nothing --------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from outrider.dns.answers import (
     SrvHost,
     UnusableAnswer,
 )
-from outrider.dns.resolver import DnsResolver
+from outrider.dns.resolver import DnsResolver, ResolverSettings
 from outrider.playground.dns_server import DnsServer, Fault
 from outrider.playground.zones import ZoneSet
 from tests.dns.resolvers import Clock, resolver_for
@@ -309,6 +309,24 @@ async def test_ipv6_servers(server: DnsServer) -> None:
     ):
         assert (await resolver.mx("alpha.example")).hosts
         assert len((await resolver.txt("alpha.example")).texts) == 2
+
+
+@pytest.mark.covers("ITP-2c")
+@pytest.mark.parametrize(
+    ("server", "validating", "believed"),
+    [
+        ("127.0.0.1", True, True),
+        ("127.0.0.53:5353", True, True),
+        ("[::1]:53", True, True),
+        ("127.0.0.1", False, False),
+        ("9.9.9.9", True, False),
+        ("192.168.0.1", True, False),
+        ("[2620:fe::fe]:53", True, False),
+    ],
+)
+def test_whose_word_on_dnssec_counts(server: str, validating: bool, believed: bool) -> None:
+    settings = ResolverSettings.from_config([server], validating)
+    assert settings.believes(settings.servers[0]) is believed
 
 
 # -- the cache --------------------------------------------------------------------------------------------

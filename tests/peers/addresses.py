@@ -6,19 +6,16 @@ Every peer and every server under test gets an address of its own in 127.0.0.0/8
 
 from __future__ import annotations
 
-import fcntl
 import itertools
-import os
-import tempfile
-from pathlib import Path
+import socket
 
 # 127.0 to 127.9 are left to hand-written tests and the playground; 127.255 is the broadcast end.
 _FIRST_NET, _LAST_NET = 10, 250
 _counter = itertools.count(1)
 _PORTS_EACH = 90
 _ports = itertools.count()
-# Held open, hence locked, while this process lives.
-_lease: int | None = None
+# Held while this process lives.
+_lease: socket.socket | None = None
 _net = 0
 
 
@@ -43,17 +40,15 @@ def shared_address_port() -> int:
 
 
 def _take_net() -> None:
-    """Lease the second number of our addresses by a locked file, freed by the system when we end."""
+    """Lease the second number of our addresses by the name of a socket, freed by the system when we end."""
     global _lease, _net
-    folder = Path(tempfile.gettempdir()) / "outrider-test-addresses"
-    folder.mkdir(mode=0o1777, exist_ok=True)
     for net in range(_FIRST_NET, _LAST_NET):
-        handle = os.open(folder / str(net), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        lease = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lease.bind(f"\0outrider-test-addresses-{net}")
         except OSError:
-            os.close(handle)
+            lease.close()
             continue
-        _lease, _net = handle, net
+        _lease, _net = lease, net
         return
     raise RuntimeError("all loopback nets are in use by other test runs")

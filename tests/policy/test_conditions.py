@@ -115,8 +115,7 @@ VALUES = (
 def test_whatever_is_written_compiles_or_is_refused(name: str, wanted: object, value: FactValue) -> None:
     try:
         condition = compile_condition(name, wanted)
-    except ConditionError as error:
-        assert str(error)
+    except ConditionError:
         return
     assert condition.holds(known(name, value)) in (True, False)
     assert condition.holds(Facts()) is condition.wants_absence

@@ -231,7 +231,7 @@ def test_a_policy_is_tried_on_a_description_and_a_recorded_message() -> None:
     clean = try_policy(compiled, described_facts({"header.subject": "hello"}, message))
     assert clean.verdict is ACCEPTED
     assert clean.stages[-1].told == (
-        "big does not apply (message.size = {min = 10000}: no, message.size = 81 (proven, counted))",
+        "big does not apply (message.size = {min = 10000}: no, message.size = 68 (proven, counted))",
     )
 
 

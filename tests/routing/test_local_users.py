@@ -188,8 +188,7 @@ def test_a_domain_alias_is_another_name_for_the_domain() -> None:
 
 
 def test_a_domain_of_aliases_only_has_no_mailboxes() -> None:
-    aliases = {"info": "x@b.example", "postmaster": "y@b.example"}
-    table = load({"alpha.example": Domain(aliases=aliases)})
+    table = load({"alpha.example": Domain(aliases={"info": "x@b.example", "postmaster": "y@b.example"})})
     assert finals(table, "info@alpha.example") == ["x@b.example"]
     assert isinstance(table.resolve(parse_address("ann@alpha.example")), UnknownUser)
 

@@ -38,6 +38,8 @@ class Span(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds."""
+        if isinstance(value, float):
+            return value
         match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(value))
         if match is None:
             self.fail(f"{value!r} is not a time span; write 90s, 15m, 4h or 2d", param, ctx)

@@ -71,6 +71,10 @@ class ResolverSettings:
         """`[dns]`: servers None = the system's (reads resolv.conf), [] = no DNS at all. Raises ValueError."""
         return cls(servers_from_config(servers), validating, total_timeout_s=timeout_s)
 
+    def believes(self, server: Server) -> bool:
+        """Whether the server's AD bit counts: it is said to validate, and nobody stands between it and us."""
+        return self.validating and server.is_loopback
+
 
 @dataclass(slots=True)
 class ResolverCounters:
@@ -280,9 +284,9 @@ class DnsResolver:
         while reading.ending == "alias":
             further = await self._ask_servers(reading.canonical, key.rdtype)
             reading, octets = further.reading, octets + further.octets
-            aliases += max(reading.aliases, 1)
+            aliases += reading.aliases
             ttl_s, authentic = min(ttl_s, reading.ttl_s), authentic and reading.authentic
-            if False:
+            if aliases > MAX_ALIASES:
                 raise ServerFailed("too many aliases", silent=False)
         whole = Reading(reading.ending, reading.canonical, aliases, reading.records, ttl_s, authentic)
         return Reply(whole, octets)
@@ -306,7 +310,7 @@ class DnsResolver:
 
     async def _ask(self, server: Server, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Reply:
         """Ask one server; what it says of authenticity is kept only if it may say so (ITP-2c)."""
-        may_vouch = self.settings.validating and server.is_loopback
+        may_vouch = self.settings.believes(server)
         self.counters.sent += 1
         try:
             reply = await exchange(server, Question(name, rdtype, may_vouch), self.settings.try_timeout_s)

@@ -21,15 +21,16 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 MAX_CHAIN = 10
 MAX_CHAIN_OCTETS = 131_072
 MAX_NAMES = 100
-MAX_RSA_BITS = 8192
-"""Larger keys only cost time (SEC-148)."""
+MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
+"""Smaller keys can be forged, larger ones only cost time (SEC-148)."""
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{1,63}")
 _CACHED = 1000
 _CACHE_S = 60.0
@@ -135,9 +136,15 @@ def _host_names(leaf: x509.Certificate) -> tuple[str, ...]:
 
 def _check_keys(certificates: Sequence[x509.Certificate]) -> None:
     for certificate in certificates:
-        key = certificate.public_key()
-        if isinstance(key, rsa.RSAPublicKey) and key.key_size > MAX_RSA_BITS:
-            raise _Unfit(f"an RSA key of {key.key_size} bits is too large")
+        match certificate.public_key():
+            case rsa.RSAPublicKey(key_size=bits) if MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
+                continue
+            case ec.EllipticCurvePublicKey(curve=curve) if isinstance(curve, _CURVES):
+                continue
+            case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+                continue
+            case _:
+                raise _Unfit("a key of the chain is too weak, too large, or of a kind not in use")
 
 
 def _validate(

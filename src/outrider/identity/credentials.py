@@ -29,7 +29,7 @@ from outrider.model.address import Address, AddressError, Domain, parse_address,
 MAX_PASSWORD_OCTETS = 1024
 """More is refused before it is hashed (SEC-109)."""
 _HASHER = argon2.PasswordHasher()  # argon2id in the second recommended form of RFC 9106 section 4
-_NAME = re.compile(r"[^\s=#\x00-\x1f\x7f][^\s\x00-\x1f\x7f]{0,254}")
+_NAME = re.compile(r"[^\s=\x00-\x1f\x7f]{1,255}")
 _SCRAM = re.compile(r"SCRAM-SHA-256\$([0-9]{1,8}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _DECOY_SALT = b"outrider: no user"

@@ -93,6 +93,8 @@ class Metrics:
 
     def _tls(self) -> None:
         self.handshakes = self._counter("tls_handshakes", "TLS handshakes", "role", "result", "version")
+        self.tls_oddities = self._counter("tls_oddities", "STARTTLS refused after its offer, or gone", "what")
+        self.misbehaviour = self._counter("server_misbehaviour", "Servers that broke the protocol", "stage")
         self.certificate_expiry = self._gauge(
             "certificate_not_after_seconds",
             "End of a certificate's life, seconds since the epoch",

@@ -1,4 +1,4 @@
-"""TLS as the drivers of clients need it: contexts by certificate, judgement by policy, and a memory of offers."""
+"""TLS as the drivers of clients need it: contexts by certificate, judgement by policy, memory of offers."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from outrider.config.loader import Loaded
 from outrider.config.problems import ConfigError, Problem
-from outrider.config.schema import Config, Listener
+from outrider.config.schema import Config, Listener, Route
 from outrider.config.source_map import Path as KeyPath
 from outrider.dns.resolver import ResolverSettings
 from outrider.identity.authenticator import SaslAuthenticator
@@ -28,13 +28,15 @@ from outrider.identity.credentials import UsersFileError, UserTable, parse_users
 from outrider.identity.login_limits import LoginLimits
 from outrider.maillog.emitter import check_writable
 from outrider.model.address import AddressError, parse_domain
-from outrider.net.tls_context import ClientContext, ServerContexts
+from outrider.net.client_tls import ClientTls
+from outrider.net.tls_context import ServerContexts
 from outrider.net.tls_files import CertificateFiles, TlsConfigError
 from outrider.policy.policy import NO_POLICY, CompiledPolicy, compile_policy
 from outrider.policy.rules import PolicyError
 from outrider.routing.local_tables import TableError, load_tables
 from outrider.routing.local_users import RecipientTable
 from outrider.routing.routes import RouteError, RouteTable
+from outrider.routing.tls_policy import route_requirement
 from outrider.routing.ways import parse_way
 
 T = TypeVar("T")
@@ -84,7 +86,7 @@ class Assembly:
     relay_networks: tuple[IPNetwork, ...]
     resolver: ResolverSettings
     server_tls: ServerContexts | None
-    client_tls: ClientContext
+    client_tls: ClientTls
     ca_stores: CaStores
     routes: RouteTable
     recipients: RecipientTable
@@ -117,14 +119,16 @@ class _Assembler:
         self._networks(("relay", "require_tls_from"), self._config.relay.require_tls_from)
         self._networks(("net", "private_destinations"), self._config.net.private_destinations)
         resolver = self._part(("dns", "servers"), self._resolver)
-        server_tls, client_tls = self._server_tls(), self._client_tls()
+        server_tls = self._server_tls()
         stores = self._ca_stores()
+        client_tls = self._client_tls(stores)
         routes = self._part((), lambda: RouteTable(self._config))
+        self._check_route_files(client_tls)
         self._check_levels()
         recipients = self._recipients()
         policy = self._policy()
         users = self._users()
-        if self._problems or resolver is None or routes is None or recipients is None or client_tls is None:
+        if self._problems or resolver is None or routes is None or recipients is None:
             raise ConfigError(sorted(self._problems, key=lambda problem: (problem.file, problem.line)))
         return Assembly(
             self._config,
@@ -279,15 +283,32 @@ class _Assembler:
         self._warnings.extend(contexts.warnings)
         return contexts
 
-    def _client_tls(self) -> ClientContext | None:
+    def _client_tls(self, stores: CaStores) -> ClientTls:
         tls = self._config.tls
         if tls.certificate is None or tls.key is None:
-            return ClientContext()
-        files = CertificateFiles(self._loaded.resolve(tls.certificate), self._loaded.resolve(tls.key))
+            return ClientTls(stores)
+        return ClientTls(
+            stores, CertificateFiles(self._loaded.resolve(tls.certificate), self._loaded.resolve(tls.key))
+        )
+
+    def _check_route_files(self, client_tls: ClientTls) -> None:
+        """Certificates and passwords that single routes name."""
+        for name, route in self._config.routes.items():
+            if isinstance(route, str):
+                continue
+            key = ("routes", name)
+            if route.password_file and not os.access(self._loaded.resolve(route.password_file), os.R_OK):
+                self._fault((*key, "password_file"), f"cannot read {route.password_file}", "create it, 0600")
+            if route.certificate or route.tls == "mutual":
+                self._check_route_certificate(key, route, client_tls)
+
+    def _check_route_certificate(self, key: KeyPath, route: Route, client_tls: ClientTls) -> None:
         try:
-            return ClientContext(files)
-        except TlsConfigError:
-            return None  # said once already, for the server's side
+            client_tls.context(route_requirement(route, self._config.delivery))
+        except TlsConfigError as error:
+            self._fault(key, f"{error.path}: {error.problem}", error.remedy)
+        except ValueError as error:
+            self._fault(key, str(error))
 
     def _key_of_file(self, path: Path) -> KeyPath:
         """Which setting names that file."""

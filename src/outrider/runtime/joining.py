@@ -7,11 +7,11 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from outrider.delivery.clock import SystemClock
-from outrider.delivery.interface import FreshMail
+from outrider.delivery.interface import Connection, FreshMail, Hop
 from outrider.delivery.item_runner import Rules
 from outrider.delivery.local import local_transports
 from outrider.delivery.maildir import UniqueNames
@@ -20,6 +20,7 @@ from outrider.delivery.reports import reporting_for
 from outrider.identity.authenticator import SaslAuthenticator
 from outrider.identity.client_certificate import ClientIdentifier
 from outrider.identity.login_limits import LoginLimits
+from outrider.maillog.client_log import ClientLog
 from outrider.maillog.delivery_log import DeliveryLog
 from outrider.maillog.emitter import Emitter
 from outrider.maillog.metrics import Metrics
@@ -32,6 +33,7 @@ from outrider.model.reply import Reply
 from outrider.net.listener import ListenerSettings
 from outrider.net.listener_limits import ConnectionLimits
 from outrider.net.server_limits import LoadGauge, session_limits
+from outrider.net.smtp_client import SmtpClientSettings, SmtpDialler
 from outrider.net.smtp_server import SmtpService
 from outrider.net.tls import TlsTimes
 from outrider.net.tls_context import ServerTls
@@ -69,6 +71,7 @@ class Voices:
         self.sessions = SessionLog(emitter, self.metrics)
         self.smtp = SmtpServerLog(emitter, self.metrics)
         self.network = NetworkLog(emitter, self.metrics)
+        self.client = ClientLog(emitter, self.metrics)
 
 
 @dataclass(slots=True)
@@ -220,6 +223,23 @@ def make_authenticator(assembly: Assembly, core: Core) -> SaslAuthenticator | No
         mechanisms=assembly.config.auth.mechanisms,
         clients=ClientIdentifier(assembly.ca_stores),
     )
+
+
+class ProtocolDialler:
+    """Sends each hop to the dialler of its protocol; a reload changes what new connections go by."""
+
+    def __init__(self, assembly: Assembly, voices: Voices) -> None:
+        settings = SmtpClientSettings.of(assembly.config)
+        self._smtp = SmtpDialler(settings, assembly.client_tls, voices.client)
+
+    def reconfigure(self, assembly: Assembly) -> None:
+        """Take over new settings, certificates and CA sets."""
+        self._smtp.settings = SmtpClientSettings.of(assembly.config)
+        self._smtp.tls = assembly.client_tls
+
+    async def connect(self, hop: Hop, address: IPv4Address | IPv6Address | str) -> Connection:
+        """See `delivery.interface.Dialler`."""
+        return await self._smtp.connect(hop, address)
 
 
 def listener_settings(plan: ListenerPlan) -> ListenerSettings:

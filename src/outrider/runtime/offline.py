@@ -16,11 +16,10 @@ from outrider.delivery.item_runner import ItemRunner
 from outrider.delivery.operations import QueueOperations
 from outrider.dns.resolver import DnsResolver
 from outrider.maillog.emitter import Emitter
-from outrider.net.smtp_client import SmtpDialler
 from outrider.runtime.assembly import assemble
 from outrider.runtime.commands import Commands
 from outrider.runtime.control import CommandRefused, Row
-from outrider.runtime.joining import Voices, make_core, make_rules
+from outrider.runtime.joining import ProtocolDialler, Voices, make_core, make_rules
 from outrider.runtime.lookup import DnsLookup
 from outrider.spool.factory import open_spool
 from outrider.spool.interface import SpoolError
@@ -51,7 +50,7 @@ async def _run(loaded: Loaded, command: str, arguments: dict[str, Any]) -> list[
     try:
         core = make_core(assembly, voices, spool, lambda: False)
         rules = make_rules(assembly, core, DnsLookup(DnsResolver(assembly.resolver)))
-        dialler = SmtpDialler.of(assembly.config, assembly.client_tls, assembly.ca_stores, voices.delivery)
+        dialler = ProtocolDialler(assembly, voices)
         connections = Connections(dialler, voices.delivery)
         runner = ItemRunner(spool, rules, connections, core.clock, random.random, voices.delivery)
         commands = Commands(QueueOperations(spool, runner, SystemClock()))

@@ -28,7 +28,6 @@ from outrider.dns.resolver import DnsResolver
 from outrider.maillog.emitter import Emitter, Level
 from outrider.net.http_server import HttpService
 from outrider.net.listener import Listener
-from outrider.net.smtp_client import SmtpDialler
 from outrider.net.smtp_server import SmtpServer
 from outrider.net.tls_files import TlsConfigError
 from outrider.runtime.assembly import Assembly, ListenerPlan, assemble
@@ -36,6 +35,7 @@ from outrider.runtime.commands import Commands
 from outrider.runtime.control import ControlServer, Row, socket_path
 from outrider.runtime.joining import (
     Core,
+    ProtocolDialler,
     Voices,
     listener_settings,
     make_core,
@@ -134,9 +134,7 @@ class Server:
         core, assembly = self._core, self._assembly
         self._lookup = DnsLookup(self._resolver)
         self._rules = make_rules(assembly, core, self._lookup)
-        self._dialler = SmtpDialler.of(
-            assembly.config, assembly.client_tls, assembly.ca_stores, core.voices.delivery
-        )
+        self._dialler = ProtocolDialler(assembly, core.voices)
         self._manager = QueueManager(
             core.spool,
             self._rules,
@@ -232,7 +230,7 @@ class Server:
         self._resolver = DnsResolver(assembly.resolver)
         self._lookup = DnsLookup(self._resolver)
         self._rules = make_rules(assembly, core, self._lookup)
-        self._dialler.reconfigure(assembly.config, assembly.client_tls, assembly.ca_stores)
+        self._dialler.reconfigure(assembly)
         self._manager.reconfigure(self._rules)
         self._operations.reconfigure(self._runner(self._rules))
         self._reception = make_reception(assembly, core, self._lookup, self._manager)

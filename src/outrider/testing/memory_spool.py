@@ -21,7 +21,7 @@ from outrider.model.message import (
     Settlement,
     StoredMessage,
 )
-from outrider.spool import transitions
+from outrider.spool import codec, transitions
 from outrider.spool.interface import (
     Change,
     Conflict,
@@ -43,9 +43,12 @@ class MemoryBodyWriter:
 
     def __init__(self) -> None:
         self._octets = bytearray()
+        self._abandoned = False
 
     async def write(self, octets: bytes) -> None:
         """Append."""
+        if self._abandoned:
+            raise SpoolUnavailable("this body was abandoned")
         self._octets += octets
 
     async def finish(self) -> Body:
@@ -54,7 +57,7 @@ class MemoryBodyWriter:
 
     async def abandon(self) -> None:
         """Forget it."""
-        self._octets.clear()
+        self._abandoned = True
 
 
 @dataclass(slots=True)
@@ -138,7 +141,11 @@ class MemorySpool:
     def _insert(self, message: NewMessage) -> None:
         if message.id in self.messages:
             raise Conflict(f"{message.id}: a message of that id exists")
-        items = {item.key.number: item for item in transitions.first_items(message)}
+        try:
+            codec.encode_message(message)  # what no real back end can write is refused here too
+            items = {item.key.number: item for item in transitions.first_items(message)}
+        except ValueError as error:
+            raise Conflict(f"{message.id}: {error}") from None
         self.messages[message.id] = _Entry(transitions.stored_message(message), items, list(message.events))
 
     def body_writer(self, message: MessageId) -> MemoryBodyWriter:

@@ -10,7 +10,7 @@ from outrider.spool.interface import SpoolError, SpoolFull, SpoolUnavailable, Un
 OLDEST_SQLITE = (3, 37, 0)
 """STRICT tables; RETURNING and UPDATE FROM are older."""
 
-PAGE_SIZE = 8192
+PAGE_SIZE = 4096
 CACHE_KIB = 32_768
 BUSY_SECONDS = 5.0
 """How long to wait for a stranger (a backup, a shell) that holds the database."""

@@ -56,7 +56,7 @@ _DUE_AT = """
 SELECT * FROM queue
 WHERE state = 0 AND destination = ? AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT ?
 """
-_SUSPECT = "SELECT * FROM queue WHERE state = 4 AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT 1"
+_SUSPECT = "SELECT * FROM queue WHERE state = 4 AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT ?"
 _BY_ID = "SELECT * FROM queue WHERE seq = (SELECT seq FROM messages WHERE id = ?) AND number = ?"
 _ACTIVE = "SELECT * FROM queue WHERE state = 1 AND (seq, number) > (?, ?) ORDER BY seq, number LIMIT ?"
 _IMPOSSIBLE = """
@@ -192,7 +192,7 @@ class Operations:
         self._abandon(connection, expired, outcome)
         rows: Iterable[Found]
         if solo:
-            rows = map(Found._make, connection.execute(_SUSPECT, (now,)).fetchall())
+            rows = map(Found._make, connection.execute(_SUSPECT, (now, min(limit, 1))).fetchall())
         else:
             rows = self._due(connection, now, limit, avoid)
         self._lease_rows(connection, rows, until, outcome)
