@@ -72,7 +72,7 @@ connections_per_address = 2000
         return self._server.pid
 
     def waiting(self) -> int:
-        status = self._server.cli_json("queue", "count", "--json")[0]
+        status = self._server.cli_json("queue", "count", "--json")
         return int(status["ready"]) + int(status["active"])
 
 

@@ -463,9 +463,11 @@ async def test_a_query_that_nobody_waits_for_is_stopped_and_can_be_asked_anew(
     for waiter in waiters:
         waiter.cancel()
     await asyncio.gather(*waiters, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
     server.heal("alpha.example")
     assert (await resolver.mx("alpha.example")).hosts
-    assert asyncio.all_tasks() == before
+    assert resolver.counters.shared == 1
 
 
 async def test_closing_ends_the_wait(server: DnsServer, resolver: DnsResolver) -> None:
@@ -479,12 +481,17 @@ async def test_closing_ends_the_wait(server: DnsServer, resolver: DnsResolver) -
         await resolver.mx("alpha.example")
 
 
-async def test_no_more_sockets_than_allowed_are_open_at_once(server: DnsServer) -> None:
+async def test_no_more_queries_than_allowed_are_under_way_at_once(server: DnsServer) -> None:
+    server.fail("alpha.example", Fault.SILENT)
     async with resolver_for(server.endpoint, max_in_flight=1) as resolver:
-        names = [f"n{number}.alpha.example" for number in range(20)]
-        results = await asyncio.gather(*(resolver.mx(name) for name in names), return_exceptions=True)
-    assert all(isinstance(result, NoSuchDomain) for result in results)
-    assert len(server.asked) == 20
+        first = asyncio.create_task(resolver.mx("alpha.example"))
+        second = asyncio.create_task(resolver.mx("null.alpha.example"))
+        while not server.asked:
+            await asyncio.sleep(0.001)
+        assert resolver.counters.sent == 1
+        first.cancel()
+        assert (await second).null_mx
+        assert resolver.counters.sent == 2
 
 
 # -- forward-confirmed reverse DNS ------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from outrider.config.schema import Domain, Limits
+from outrider.config.schema import Domain, Limits, Rule
 from outrider.message.header_fields import header_fields
 from outrider.model.content import Content, inline_content
 from outrider.model.message import ItemState, Leased, NewMessage
@@ -228,6 +228,36 @@ async def test_a_large_body_goes_through_the_spool() -> None:
     assert b"".join(rig.spool.given[0].content.body.chunks()) == b"line\r\n" * 10
 
 
+@pytest.mark.covers("SMTP-9")
+@pytest.mark.parametrize("outcome", ["refused", "stored", "unknown"])
+async def test_a_large_body_is_removed_only_when_the_spool_cannot_have_it(
+    outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = Rule(name="r", action="refuse", when={"body.size": {"min": 1}})
+    rig = Rig(rules=(rule,) if outcome == "refused" else ())
+    mail = await rig.begun(await rig.session())
+    await rig.recipient(mail, "bob@a.example")
+    writer = rig.spool.body_writer(mail.id)
+    abandoned: list[bool] = []
+
+    async def abandon() -> None:
+        abandoned.append(True)
+
+    monkeypatch.setattr(writer, "abandon", abandon)
+    monkeypatch.setattr(rig.spool, "body_writer", lambda message: writer)
+    stream = rig.reception.body_stream(mail)
+    await stream.write(b"x")
+    content = Content(b"A: b\r\n\r\n", await stream.finish())
+    if outcome == "unknown":
+        rig.spool.fail_with = CommitUnknown("?")
+    reply = await rig.reception.finish(mail, content)
+    assert (reply.code, abandoned) == {
+        "refused": (550, [True]),
+        "stored": (250, []),
+        "unknown": (451, []),
+    }[outcome]
+
+
 @pytest.mark.covers("SMTP-5", "SMTP-9")
 @pytest.mark.parametrize("when", ["write", "finish"])
 async def test_a_disk_that_fails_under_a_large_body_is_told_at_its_end(
@@ -299,7 +329,8 @@ async def test_only_submission_completes_what_is_missing() -> None:
     relayed, submitted, complete = (message.trace.partition(b"+0000\r\n")[2] for message in rig.spool.given)
     assert relayed == complete == b""
     assert submitted == (
-        b"Date: Sat, 22 Nov 2025 00:02:03 +0000\r\nMessage-ID: <ID2@mx.a.example>\r\nFrom: <ann@a.example>\r\n"
+        b"Date: Sat, 22 Nov 2025 00:02:03 +0000\r\n"
+        b"Message-ID: <ID2@mx.a.example>\r\nFrom: <ann@a.example>\r\n"
     )
 
 

@@ -285,10 +285,10 @@ class _Walk:
                 written = True
             else:
                 self._out.append(_folded(entity.section[field.start : field.end]))
-        if encoding and not written:
-            self._out.append(_encoding_field(encoding))
         if entity.is_message and (encoding or self._parts == 1):
             self._write_mime_fields(entity)
+        if encoding and not written:
+            self._out.append(_encoding_field(encoding))
         rest = entity.fields[-1].end if entity.fields else 0
         self._out.append(entity.section[rest:])
 

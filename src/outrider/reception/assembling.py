@@ -13,7 +13,7 @@ from outrider.model.facts import Fact, Facts
 from outrider.model.message import Event, ItemState, NewItem, NewMessage
 from outrider.model.reply import Reply
 from outrider.policy.rules import is_header_tag
-from outrider.reception.interface import Session, Transaction
+from outrider.reception.interface import BodyStream, Session, Transaction
 from outrider.reception.session_facts import SessionFacts
 
 DestinationOf = Callable[[Recipient], str]
@@ -47,6 +47,10 @@ class MailTransaction(Transaction):
     """The stage HEADERS has been through, while the body was still arriving."""
     failure: Reply | None = None
     """The body could not be kept: what the end of the data is answered."""
+    stream: BodyStream | None = None
+    """Where a large body went; given up when the message is refused."""
+    handed_in: bool = False
+    """The spool has it, or may have it: from here on the body is the spool's."""
 
 
 def assemble(

@@ -64,7 +64,20 @@ class FactSource:
             return
         task = asyncio.get_running_loop().create_task(self._client_names(session))
         self._pending[session.id] = task
-        task.add_done_callback(lambda _: self._pending.pop(session.id, None))
+        task.add_done_callback(lambda done: self._begun_is_done(session, done))
+
+    def _begun_is_done(self, session: Session, task: asyncio.Task[None]) -> None:
+        self._pending.pop(session.id, None)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._observer.reception_failed(session, "connect", error)
+
+    async def close(self) -> None:
+        """Give up what is still being looked up."""
+        tasks = tuple(self._pending.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def fetch(
         self, names: Iterable[str], session: Session, facts: Facts, sender_domain: str = ""
@@ -122,6 +135,8 @@ class FactSource:
             facts.prove("client.ptr", names.confirmed, "PTR and forward DNS", now)
         elif names.unconfirmed:
             facts.add(Fact("client.ptr", names.unconfirmed, Provenance.CLAIMED, "PTR, not confirmed", now))
+        else:
+            facts.prove("client.ptr", (), "no PTR record", now)  # an empty value: known not to be there
 
     async def _sender_domain(self, domain: str, facts: Facts) -> None:
         facts.prove("sender.domain.takes-mail", await self._takes_mail(domain), "DNS", self._clock())

@@ -1,4 +1,4 @@
-"""What reception and the drivers in front of it have to record; `maillog` implements it.
+"""What reception has to record; `maillog` implements it. Drivers have observers of their own.
 
 One past-tense method for each fact; none may raise or wait. Texts from peers are passed as they came: the
 log escapes and bounds them (SEC-210).
@@ -17,19 +17,7 @@ class ReceptionObserver(Protocol):
     """Told what happened."""
 
     def session_opened(self, session: Session) -> None:
-        """A client connected (told by reception)."""
-        ...
-
-    def session_closed(self, session: Session, why: str, now: float) -> None:
-        """The connection is over (told by the driver)."""
-        ...
-
-    def login_succeeded(self, session: Session, how: str) -> None:
-        """`session.login` logged in by `session.login_mechanism` (told by the driver)."""
-        ...
-
-    def login_failed(self, session: Session, mechanism: str, login: str, reason: str, reply: Reply) -> None:
-        """An attempt failed; `login` is hostile text (told by the driver)."""
+        """A client connected."""
         ...
 
     def refused(
@@ -71,15 +59,6 @@ class NullReceptionObserver:
     """Records nothing."""
 
     def session_opened(self, session: Session) -> None:
-        """Nothing."""
-
-    def session_closed(self, session: Session, why: str, now: float) -> None:
-        """Nothing."""
-
-    def login_succeeded(self, session: Session, how: str) -> None:
-        """Nothing."""
-
-    def login_failed(self, session: Session, mechanism: str, login: str, reason: str, reply: Reply) -> None:
         """Nothing."""
 
     def refused(

@@ -394,15 +394,27 @@ class MailReception:
     def body_stream(self, transaction: Transaction) -> BodyStream:
         """See the interface."""
         mail = cast(MailTransaction, transaction)
-        return KeptBody(self._parts.spool.body_writer(mail.id), mail)
+        mail.stream = KeptBody(self._parts.spool.body_writer(mail.id), mail)
+        return mail.stream
 
     def finish(self, transaction: Transaction, content: Content) -> Awaitable[Reply]:
         """See the interface."""
         mail = cast(MailTransaction, transaction)
         try:
-            return self._finish(mail, content)
+            finished = self._finish(mail, content)
         except Exception as error:
-            return _Now(self._failed(mail.session, Stage.BODY, error))
+            finished = _Now(self._failed(mail.session, Stage.BODY, error))
+        return finished if mail.stream is None else self._finish_streamed(mail, mail.stream, finished)
+
+    async def _finish_streamed(
+        self, mail: MailTransaction, stream: BodyStream, finished: Awaitable[Reply]
+    ) -> Reply:
+        """What was written down for a message that is refused is removed at once, not at the next start."""
+        try:
+            return await finished
+        finally:
+            if not mail.handed_in:
+                await stream.abandon()
 
     def _finish(self, mail: MailTransaction, content: Content) -> Awaitable[Reply]:
         refusal = mail.failure
@@ -445,6 +457,7 @@ class MailReception:
         message = assemble(
             mail, content, self._parts.destination_of, now=now, utc_offset=offset, added_fields=added
         )
+        mail.handed_in = True
         return self._committer.commit(mail, message)
 
     def abandoned(self, transaction: Transaction, why: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from outrider.config.schema import Config
 from outrider.identity.credentials import normal_fingerprint
@@ -38,6 +38,8 @@ class Networks:
     def __contains__(self, address: IPAddress | None) -> bool:
         if address is None or not self._networks:
             return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
         known = self._known.get(address)
         if known is None:
             known = any(address in network for network in self._networks)

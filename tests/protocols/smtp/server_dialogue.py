@@ -32,6 +32,7 @@ QUEUED = Reply(250, "2.0.0", "Ok: queued")
 LOGGED_IN = Reply(235, "2.7.0", "Authentication succeeded")
 BAD_LOGIN = Reply(535, "5.7.8", "Authentication credentials invalid")
 
+MX = ServerSettings("mx.example")
 UNKNOWN_USERS = ("green", "jones", "nobody")
 WALL_TIME = 1_700_000_000.0
 
@@ -59,7 +60,7 @@ class Taken:
 class Dialogue:
     """A session with someone who decides at once."""
 
-    settings: ServerSettings = ServerSettings("mx.example")
+    settings: ServerSettings = MX
     auth: tuple[str, ...] = ()
     recipient_decision: Callable[[RecipientRequest], Reply] = no_such_user_for
     content_decision: Reply = GO_AHEAD

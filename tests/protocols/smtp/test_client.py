@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+from tests.protocols.smtp.client_dialogue import ALL, BODY, LMTP, SETTINGS, Dialogue, ehlo_reply, mail
 
 from outrider.model.address import Address, Domain, parse_address
 from outrider.model.envelope import BodyType, Notify, Recipient, Return
@@ -21,7 +22,6 @@ from outrider.protocols.smtp.client_events import (
     StartTlsRefused,
 )
 from outrider.protocols.smtp.client_states import End, LocalProtocolError, Stage, State
-from tests.protocols.smtp.client_dialogue import ALL, BODY, LMTP, SETTINGS, Dialogue, ehlo_reply, mail
 
 STUFFED = b"Subject: hi\r\n\r\n..dot\r\nend\r\n.\r\n"
 ENVELOPE = b"MAIL FROM:<ann@a.example>\r\nRCPT TO:<bob@b.example>\r\n"

@@ -25,6 +25,7 @@ def open_database(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
     )
+    connection.text_factory = _text  # text that is not UTF-8 is a malformed row, not an error of the database
     try:
         _set(connection, read_only)
         assert_safe(connection)
@@ -32,6 +33,10 @@ def open_database(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "surrogateescape")
 
 
 def _set(connection: sqlite3.Connection, read_only: bool) -> None:

@@ -51,10 +51,10 @@ _WINDOW_IS_FULL = """
 SELECT count(*) = ?3 FROM (
     SELECT 1 FROM items INDEXED BY items_due WHERE state = 0 AND rank = ?1 AND next_attempt_at <= ?2 LIMIT ?3)
 """
-_NEXT_DESTINATION = "SELECT min(destination) FROM items WHERE state = 0 AND destination > ?"
+_NEXT_DESTINATION = "SELECT min(destination) FROM items WHERE state = 0 AND destination > CAST(? AS TEXT)"
 _DUE_AT = """
 SELECT * FROM queue
-WHERE state = 0 AND destination = ? AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT ?
+WHERE state = 0 AND destination = CAST(? AS TEXT) AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT ?
 """
 _SUSPECT = "SELECT * FROM queue WHERE state = 4 AND next_attempt_at <= ? ORDER BY next_attempt_at LIMIT ?"
 _BY_ID = "SELECT * FROM queue WHERE seq = (SELECT seq FROM messages WHERE id = ?) AND number = ?"
@@ -230,7 +230,7 @@ class Operations:
     ) -> Iterator[Found]:
         name, wrapped = self._last_destination, False
         for _ in range(DESTINATIONS):
-            following = connection.execute(_NEXT_DESTINATION, (name,)).fetchone()[0]
+            following = connection.execute(_NEXT_DESTINATION, (_octets(name),)).fetchone()[0]
             if following is None:
                 if wrapped:
                     return
@@ -238,7 +238,7 @@ class Operations:
                 continue
             name = self._last_destination = following
             if name not in avoid:
-                rows = connection.execute(_DUE_AT, (name, now, limit)).fetchall()
+                rows = connection.execute(_DUE_AT, (_octets(name), now, limit)).fetchall()
                 yield from map(Found._make, rows)
                 limit -= len(rows)
             if limit <= 0:
@@ -318,8 +318,8 @@ class Operations:
 
     def quarantine(self, connection: sqlite3.Connection, row: Found, why: str, outcome: Outcome) -> None:
         """Move an item that cannot be read, and its message if that is at fault, out of the runner's way."""
-        name = row.id or f"seq {row.seq}"
-        kept = msgspec.msgpack.encode(tuple(row))
+        name = (row.id or f"seq {row.seq}").encode("utf-8", "backslashreplace").decode()
+        kept = msgspec.msgpack.encode([_octets(one) if isinstance(one, str) else one for one in row])
         connection.execute(
             "INSERT INTO quarantine (origin, name, why, data) VALUES ('items', ?, ?, ?)", (name, why, kept)
         )
@@ -508,11 +508,26 @@ def read_found(row: Found) -> tuple[MessageRecord, Item]:
         raise Malformed("an item without its message")
     if row.state not in STATES or row.rank not in RANKS:
         raise Malformed("unknown state or rank")
+    if not _is_unicode(row.id) or not _is_unicode(row.destination):
+        raise Malformed("text that is not Unicode")
     record = codec.decode_message(row.id, row.message)
     key = ItemKey(MessageId(row.id), row.number)
     item = codec.decode_item(key, row.destination, STATES[row.state], row.next_attempt_at, row.data)
     codec.check_positions(record, item)
     return record, item
+
+
+def _octets(text: str) -> bytes:
+    """As it stands in the database, valid or not."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def item_row(seq: int, rank_: int, item: Item) -> Row:

@@ -1,0 +1,446 @@
+"""A SQLite spool on a device that is full, read-only or lying, and with rows that someone else has written."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from outrider.model.content import Content, InlineBody
+from outrider.model.message import ItemKey, ItemState, MessageId, NewMessage
+from outrider.spool.interface import (
+    Change,
+    ContentDamaged,
+    Filter,
+    SpoolError,
+    SpoolFull,
+    SpoolUnavailable,
+)
+from outrider.spool.observer import NullObserver
+from outrider.spool.sqlite.place import DATABASE, LOCK
+from outrider.spool.sqlite.spool import SqliteSpool
+from outrider.testing.spool_contract import DEFERRED, DELIVERED, NOW, item_of, message, one_leased, outcome
+
+MARK = b"a body with a mark in it 0123456789"
+
+
+class Notes(NullObserver):
+    """Keeps what the spool had to say."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.quarantined: list[str] = []
+        self.damaged: list[str] = []
+        self.unavailable: list[str] = []
+        self.opened: list[str] = []
+
+    def spool_opened(self, where: str, found: str) -> None:
+        """Kept."""
+        self.opened.append(found)
+
+    def spool_warned(self, what: str) -> None:
+        """Kept."""
+        self.warnings.append(what)
+
+    def row_quarantined(self, table: str, name: str, why: str) -> None:
+        """Kept."""
+        self.quarantined.append(name)
+
+    def content_damaged(self, message: str, why: str) -> None:
+        """Kept."""
+        self.damaged.append(message)
+
+    def became_unavailable(self, why: str) -> None:
+        """Kept."""
+        self.unavailable.append(why)
+
+
+@pytest.fixture
+def notes() -> Notes:
+    """Of one test."""
+    return Notes()
+
+
+Opener = Callable[[], "asyncio.Future[SqliteSpool]"]
+
+
+class Place:
+    """A directory whose spool is opened and closed by the test."""
+
+    def __init__(self, directory: Path, notes: Notes) -> None:
+        self.directory = directory
+        self.notes = notes
+        self.opened: list[SqliteSpool] = []
+
+    async def open(self, **settings: int) -> SqliteSpool:
+        """A started spool."""
+        spool = SqliteSpool(
+            self.directory, observer=self.notes, **{"reserve": 0, "inline_limit": 65_536, **settings}
+        )
+        self.opened.append(spool)
+        await spool.start(NOW)
+        return spool
+
+    def edit(self, *statements: str) -> None:
+        """What a stranger writes, past all checks."""
+        connection = sqlite3.connect(self.directory / DATABASE)
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+        connection.close()
+
+
+@pytest.fixture
+async def place(tmp_path: Path, notes: Notes) -> AsyncIterator[Place]:
+    """A fresh one."""
+    place = Place(tmp_path / "spool", notes)
+    yield place
+    for spool in place.opened:
+        await spool.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MiB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "tmpfs", directory], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
+def large(octets: int, **more: str) -> NewMessage:
+    """A message with an inline body of that size."""
+    return message(content=Content(b"\r\n", InlineBody(os.urandom(octets))), **more)  # type: ignore[arg-type]
+
+
+async def with_file(spool: SqliteSpool, octets: bytes) -> NewMessage:
+    """A message whose body is in a file, stored."""
+    new = message()
+    writer = spool.body_writer(new.id)
+    await writer.write(octets)
+    new = replace(new, content=Content(b"Subject: x\r\n\r\n", await writer.finish()))
+    await spool.store(new)
+    return new
+
+
+# --- devices ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("FAULT-F8", "SEC-92")
+async def test_a_full_disk_refuses_and_recovers(small_disk: Path, notes: Notes) -> None:
+    spool = SqliteSpool(small_disk / "spool", reserve=0, observer=notes)
+    await spool.start(NOW)
+    stored = []
+    with pytest.raises(SpoolFull):
+        while True:
+            new = large(100_000)
+            await spool.store(new)
+            stored.append(new)
+    assert len(stored) > 5
+    # Nothing that was accepted suffers, and what is refused again leaves nothing behind.
+    with pytest.raises(SpoolFull):
+        await spool.store(refused := large(100_000))
+    for new in stored:
+        assert (await spool.read(new.id)).content == new.content
+    assert [entry for entry in await spool.find(Filter(ids=(refused.id,)))] == []
+    subprocess.run(["mount", "-o", "remount,size=24m", small_disk], check=True)
+    await spool.store(large(100_000))
+    leased = await spool.lease_due(NOW, NOW + 300, 100)
+    assert len(leased) == len(stored) + 1
+    await spool.close()
+
+
+@pytest.mark.covers("FAULT-F8", "SEC-92")
+async def test_a_full_disk_refuses_a_streamed_body(small_disk: Path) -> None:
+    spool = SqliteSpool(small_disk / "spool", reserve=0)
+    await spool.start(NOW)
+    writer = spool.body_writer(MessageId("LARGE"))
+    with pytest.raises(SpoolFull):
+        for _ in range(100):
+            await writer.write(os.urandom(1_000_000))
+    with pytest.raises(SpoolUnavailable):
+        await writer.finish()
+    await writer.abandon()
+    await spool.store(message())
+    await spool.close()
+
+
+@pytest.mark.covers("FAULT-F8", "SEC-94")
+async def test_a_read_only_device_refuses_and_recovers(small_disk: Path, notes: Notes) -> None:
+    spool = SqliteSpool(small_disk / "spool", reserve=0, observer=notes)
+    await spool.start(NOW)
+    await spool.store(message())
+    # The bind stays writable for whoever has files open: so the database has to be opened anew first.
+    spool._writer._give_up((), sqlite3.OperationalError("forced"))  # type: ignore[union-attr]
+    await asyncio.sleep(1.1)
+    subprocess.run(["mount", "-o", "remount,ro,force", small_disk], check=False)
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    await spool.store(message())
+    await spool.close()
+
+
+@pytest.mark.covers("SEC-92", "SMTP-9")
+async def test_less_than_the_reserve_is_told_before_anything_is_sent(place: Place) -> None:
+    spool = await place.open(reserve=1 << 60)
+    with pytest.raises(SpoolFull):
+        spool.check_room()
+    await spool.store(message())  # what is under way may still be finished
+
+
+@pytest.mark.covers("SEC-94")
+async def test_a_database_locked_by_a_stranger_refuses_and_recovers(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outrider.spool.sqlite.connection.BUSY_SECONDS", 0.05)
+    spool = await place.open()
+    stranger = sqlite3.connect(place.directory / DATABASE, isolation_level=None)
+    stranger.execute("BEGIN IMMEDIATE")
+    with pytest.raises(SpoolUnavailable, match="BUSY"):
+        await spool.store(message())
+    stranger.execute("ROLLBACK")
+    stranger.close()
+    await spool.store(message())
+    assert (await spool.counts()).ready == 1
+
+
+async def test_a_failed_settlement_can_be_settled_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outrider.spool.sqlite.connection.BUSY_SECONDS", 0.05)
+    spool = await place.open()
+    leased = await one_leased(spool, message())
+    stranger = sqlite3.connect(place.directory / DATABASE, isolation_level=None)
+    stranger.execute("BEGIN IMMEDIATE")
+    with pytest.raises(SpoolUnavailable):
+        await spool.settle(outcome(leased, DELIVERED))
+    stranger.execute("ROLLBACK")
+    stranger.close()
+    await spool.settle(outcome(leased, DELIVERED))
+    assert (await spool.counts()).active == 0
+
+
+# --- who owns it --------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("SEC-213")
+async def test_a_directory_has_one_owner(place: Place) -> None:
+    await place.open()
+    with pytest.raises(SpoolUnavailable, match=f"in use by process {os.getpid()}"):
+        await place.open()
+
+
+@pytest.mark.covers("SEC-213")
+async def test_who_was_robbed_of_the_lock_writes_no_more(place: Place) -> None:
+    first = await place.open()
+    leased = await one_leased(first, message())
+    (place.directory / LOCK).unlink()
+    second = await place.open()
+    with pytest.raises(SpoolUnavailable, match="taken this spool over"):
+        await first.settle(outcome(leased, DELIVERED))
+    with pytest.raises(SpoolUnavailable):
+        await first.store(message())
+    with pytest.raises(SpoolUnavailable):
+        first.check_room()
+    assert (await item_of(second, leased.item.key)).state is ItemState.READY
+
+
+# --- rows and octets that changed ---------------------------------------------------------------------
+
+
+def flip(path: Path, mark: bytes) -> None:
+    """One bit within the mark, on the disk."""
+    octets = bytearray(path.read_bytes())
+    octets[octets.index(mark) + 5] ^= 1
+    path.write_bytes(octets)
+
+
+@pytest.mark.covers("FAULT-F9")
+async def test_a_flipped_bit_in_the_database_holds_the_message(place: Place, notes: Notes) -> None:
+    spool = await place.open()
+    bad = message(content=Content(b"Subject: x\r\n\r\n", InlineBody(MARK * 50)))
+    await spool.store(bad)
+    await spool.store(good := message())
+    await spool.close()
+    flip(place.directory / DATABASE, MARK)
+    spool = await place.open()
+    assert [one.message.id for one in await spool.lease_due(NOW, NOW + 300, 10)] == [good.id]
+    item = await item_of(spool, ItemKey(bad.id, 0))
+    assert item.state is ItemState.HELD
+    assert "damaged" in item.reason
+    assert notes.damaged == [bad.id]
+    assert (await spool.read(bad.id)).content is None
+    assert (await spool.counts()).held == 1
+
+
+@pytest.mark.covers("FAULT-F9")
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing", "longer"])
+async def test_a_damaged_body_file_is_not_sent(place: Place, notes: Notes, damage: str) -> None:
+    spool = await place.open()
+    new = await with_file(spool, b"x" * 600_000 + MARK + b"y" * 100_000)
+    await spool.close()
+    (path,) = [path for path in (place.directory / "bodies").rglob("*") if path.is_file()]
+    if damage == "flip":
+        flip(path, MARK)
+    elif damage == "missing":
+        path.unlink()
+    else:
+        os.truncate(path, 650_000 if damage == "cut" else 900_000)
+    spool = await place.open()
+    (leased,) = await spool.lease_due(NOW, NOW + 300, 10)
+    assert leased.message.content is not None
+    sent = bytearray()
+    with pytest.raises(ContentDamaged):
+        for piece in leased.message.content.body.chunks():
+            sent += piece
+    assert set(sent) <= {ord("x")}, "what was sent before was good"
+    await spool.settle(outcome(leased, DEFERRED))
+    item = await item_of(spool, ItemKey(new.id, 0))
+    assert item.state is ItemState.HELD
+    assert "damaged" in item.reason
+    assert notes.damaged == [new.id]
+
+
+PLANTED = (
+    "UPDATE items SET state = 9",
+    "UPDATE items SET rank = 77",
+    "UPDATE items SET next_attempt_at = 9e99",
+    "UPDATE items SET data = x'00'",
+    "UPDATE items SET data = zeroblob(50)",
+    "UPDATE items SET data = substr(data, 1, 9)",
+    "UPDATE items SET destination = CAST(x'fffe' AS TEXT)",
+    "UPDATE items SET number = 5, data = x'c1'",
+    "UPDATE items SET seq = seq + 1000",
+    "UPDATE messages SET data = substr(data, 1, length(data) / 2)",
+    "UPDATE messages SET data = zeroblob(0)",
+    "UPDATE messages SET id = 'OTHER'",
+    "UPDATE messages SET id = CAST(x'ff' AS TEXT)",
+)
+
+
+@pytest.mark.covers("SEC-212")
+@pytest.mark.parametrize("statement", PLANTED)
+async def test_a_malformed_row_is_set_aside_and_the_rest_goes_on(
+    place: Place, notes: Notes, statement: str
+) -> None:
+    spool = await place.open()
+    await spool.store(message())
+    await spool.close()
+    place.edit(statement)
+    spool = await place.open()
+    await spool.store(good := message())
+    leased = await spool.lease_due(NOW + 1, NOW + 300, 10)
+    assert [one.message.id for one in leased] == [good.id]
+    assert len(notes.quarantined) == 1
+    assert (await spool.counts()).ready == 0
+    await spool.find(Filter())
+    connection = sqlite3.connect(place.directory / DATABASE)
+    assert connection.execute("SELECT count(*) FROM quarantine").fetchone() == (1,)
+    connection.close()
+    await spool.settle(outcome(leased[0], DELIVERED))
+
+
+@pytest.mark.covers("SEC-212")
+async def test_a_malformed_active_row_does_not_stop_the_start(place: Place, notes: Notes) -> None:
+    spool = await place.open()
+    await one_leased(spool, message())
+    await one_leased(spool, message())
+    spool._leases._leases.clear()
+    await spool.close()
+    place.edit("UPDATE items SET data = x'00' WHERE rowid IN (SELECT rowid FROM items LIMIT 0)")
+    place.edit("UPDATE items SET data = x'00' WHERE seq = (SELECT min(seq) FROM items)")
+    spool = SqliteSpool(place.directory, reserve=0, observer=notes)
+    recovery = await spool.start(NOW)
+    assert (recovery.released, recovery.quarantined) == (1, 1)
+    await spool.close()
+
+
+@pytest.mark.covers("FAULT-F9")
+async def test_an_older_copy_is_noticed(place: Place, notes: Notes) -> None:
+    spool = await place.open()
+    await spool.close()
+    copy = (place.directory / DATABASE).read_bytes()
+    for _ in range(2):
+        spool = await place.open()
+        await spool.close()
+    assert notes.warnings == [] or "tmpfs" in notes.warnings[0]
+    (place.directory / DATABASE).write_bytes(copy)
+    await place.open()
+    assert "older" in notes.warnings[-1]
+
+
+@pytest.mark.covers("FAULT-F9")
+async def test_a_missing_log_is_noticed(place: Place, notes: Notes) -> None:
+    spool = await place.open()
+    await spool.store(message())
+    copy = (place.directory / DATABASE).read_bytes()
+    await spool.close()
+    (place.directory / DATABASE).write_bytes(copy)  # as after a crash, with the log removed
+    await place.open()
+    assert "spool.db-wal is gone" in notes.warnings[-1]
+
+
+@pytest.mark.covers("FAULT-F9")
+async def test_a_torn_page_is_noticed_at_start(place: Place) -> None:
+    spool = await place.open()
+    for _ in range(200):
+        await spool.store(message())
+    connection = spool._writer.connection  # type: ignore[union-attr]
+    assert connection is not None
+    await spool.close()
+    path = place.directory / DATABASE
+    place.edit("UPDATE spool SET clean = 0")
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        for page in range(4, size // 4096, 3):
+            file.seek(page * 4096)
+            file.write(os.urandom(2048))
+    with pytest.raises(SpoolError, match="damaged"):
+        await place.open()
+
+
+@pytest.mark.covers("SEC-68")
+async def test_a_change_of_a_damaged_row_is_refused_with_the_reason(place: Place) -> None:
+    spool = await place.open()
+    new = message()
+    await spool.store(new)
+    await spool.close()
+    place.edit("UPDATE items SET data = x'00'")
+    spool = await place.open()
+    refused = await spool.change([ItemKey(new.id, 0)], Change.HOLD, now=NOW, by="root")
+    assert "damaged" in refused[ItemKey(new.id, 0)]
+
+
+async def test_bodies_of_finished_messages_go(place: Place) -> None:
+    spool = await place.open()
+    new = await with_file(spool, b"x" * 600_000)
+    other = await with_file(spool, b"y" * 600_000)
+    (path, other_path) = sorted(p for p in (place.directory / "bodies").rglob("*") if p.is_file())
+    leased = await spool.lease_one(ItemKey(new.id, 0), NOW, NOW + 300)
+    await spool.settle(outcome(leased, DELIVERED))
+    await spool.change([ItemKey(other.id, 0)], Change.DROP, now=NOW, by="root")
+    await spool.close()
+    await asyncio.sleep(0.05)
+    assert not path.exists()
+    assert not other_path.exists()
+
+
+async def test_a_body_shared_with_a_report_is_copied(place: Place) -> None:
+    spool = await place.open()
+    new = await with_file(spool, b"x" * 600_000)
+    leased = await spool.lease_one(ItemKey(new.id, 0), NOW, NOW + 300)
+    assert leased.message.content is not None
+    report = message(sender=None, content=Content(b"Subject: r\r\n\r\n", leased.message.content.body))
+    await spool.settle(outcome(leased, DELIVERED, new_messages=(report,)))
+    content = (await spool.read(report.id)).content
+    assert content is not None
+    assert b"".join(content.body.chunks()) == b"x" * 600_000
