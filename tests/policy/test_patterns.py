@@ -94,6 +94,7 @@ def test_networks(pattern: str, value: str, expected: bool) -> None:
         (mailbox_matcher, "a.example", "no address"),
         (containing_matcher, "", "must not be empty"),
         (regex_matcher, "(", "no regular expression"),
+        (regex_matcher, "[[a]", "nested set"),
         (regex_matcher, "x" * 501, "longer than"),
     ],
 )

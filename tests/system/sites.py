@@ -122,3 +122,17 @@ def read_reply(wire: Any) -> bytes:
         if line[3:4] != b"-":
             break
     return reply
+
+
+def utf8_transaction(address: str, sender: str, recipient: str, content: bytes) -> bytes:
+    """Send one message with SMTPUTF8 to a server on port 25; the reply after the data."""
+    replies = smtp_dialogue(
+        address,
+        25,
+        b"EHLO client.example",
+        f"MAIL FROM:<{sender}> SMTPUTF8 BODY=8BITMIME".encode(),
+        f"RCPT TO:<{recipient}>".encode(),
+        b"DATA",
+        content.replace(b"\r\n.", b"\r\n..") + b".",
+    )
+    return replies[-1]

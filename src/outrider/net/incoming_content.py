@@ -22,13 +22,14 @@ CANNOT_STORE: Final = Reply(452, "4.3.1", "Cannot store the message now; try aga
 class IncomingContent:
     """Gathers octets; says when they are too many to be kept in memory."""
 
-    __slots__ = ("_limit", "_octets", "_searched", "headers")
+    __slots__ = ("_header_size", "_limit", "_octets", "_searched", "headers")
 
     def __init__(self, inline_limit: int) -> None:
         """`inline_limit`: octets of body that may stay in memory."""
         self._limit = inline_limit
         self._octets: bytes | bytearray = b""
         self._searched = 0
+        self._header_size = 0  # 0: its end has not come yet
         self.headers: bytes | None = None
         """The header section, once the body has outgrown memory; from then on only body is gathered."""
 
@@ -49,8 +50,8 @@ class IncomingContent:
         """Whether the body has just become too large for memory; then `headers` is set. True only once."""
         if self.headers is not None or len(self._octets) <= self._limit:
             return False
-        end = self._header_end()
-        if end is None or len(self._octets) - end <= self._limit:
+        end = self._header_size or self._find_header_end()
+        if not end or len(self._octets) - end <= self._limit:
             return False
         self.headers = bytes(self._octets[:end])
         self._octets = bytes(self._octets[end:])
@@ -61,12 +62,15 @@ class IncomingContent:
         octets, self._octets = bytes(self._octets), b""
         return octets
 
-    def _header_end(self) -> int | None:
+    def _find_header_end(self) -> int:
+        """Goes on where it stopped the last time: small pieces must not make it look at all again."""
         if self._octets.startswith(b"\r\n"):
+            self._header_size = 2
             return 2
         end = self._octets.find(b"\r\n\r\n", max(0, self._searched - 3))
         self._searched = len(self._octets)
-        return None if end < 0 else end + 4
+        self._header_size = end + 4 if end >= 0 else 0
+        return self._header_size
 
     def content(self, *, is_ascii: bool, is_binary: bool) -> Content:
         """The whole message, where it stayed in memory."""

@@ -186,7 +186,7 @@ class Internet:
             f"smtp_port = {SMTP_PORT}\nqmtp_port = {QMTP_PORT}\n",
             "[delivery]\nretry = [1, 1, 2]\njitter = 0.1\n",
             *(
-                f'[domains."{domain}"]\ndeliver = "maildir:mail/{{domain}}/{{user}}"\n{table}\n'
+                f'[domains."{domain}"]\ndeliver = "maildir:{self.folder}/{plan.name}/mail/{{domain}}/{{user}}"\n{table}\n'
                 for domain, table in plan.domains.items()
             ),
             plan.extra,

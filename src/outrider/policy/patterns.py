@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -142,8 +143,10 @@ def regex_matcher(pattern: str) -> Matcher:
     if len(pattern) > MAX_REGEX:
         raise PatternError(f"the expression is longer than {MAX_REGEX} characters; use several conditions")
     try:
-        compiled = re.compile(pattern, re.IGNORECASE)
-    except (re.error, RecursionError, OverflowError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what `re` only warns of (nested sets) is a mistake as well
+            compiled = re.compile(pattern, re.IGNORECASE)
+    except (re.error, RecursionError, OverflowError, Warning) as error:
         raise PatternError(f"{pattern!r} is no regular expression: {error}") from error
     _check_bounded(pattern)
     return lambda value: compiled.search(value[:MAX_REGEX_SUBJECT]) is not None

@@ -102,12 +102,13 @@ class Dialogue:
         """Take all events and decide them."""
         while (event := self.core.next_event()) is not None:
             self.events.append(event)
-            self._decide(event)
+            self.decide(event)
         out = self.core.bytes_to_send()
         self.said += out
         return out
 
-    def _decide(self, event: Event) -> None:
+    def decide(self, event: Event) -> None:
+        """Answer one event, if it wants an answer."""
         match event:
             case HelloReceived():
                 self._answer(HELLO)

@@ -20,7 +20,7 @@ from outrider.model.reply import Reply
 from outrider.model.transaction import MailRequest, RecipientRequest
 from outrider.protocols.smtp import replies
 from outrider.wire.numbers import maybe_number
-from outrider.wire.xtext import XtextError, decode_utf8_address, decode_xtext
+from outrider.wire.xtext import XtextError, decode_utf8_address, decode_utf8_xtext, decode_xtext
 
 MAX_SIZE_DIGITS: Final = 20  # RFC 1870 section 4
 MAX_CHUNK_DIGITS: Final = 19  # below 2**63; nobody can send more in a session's time
@@ -328,11 +328,14 @@ def _read_orcpt(value: bytes) -> str:
     if len(value) > MAX_ORCPT_OCTETS or not _ADDRESS_TYPE.fullmatch(kind) or not semicolon or not encoded:
         raise CommandError(replies.BAD_ORCPT)
     name = kind.decode("ascii").lower()
-    if name == "utf-8":  # RFC 6533 section 3
-        try:
+    try:
+        if name == "utf-8":  # RFC 6533 section 3
             return f"{name};{decode_utf8_address(encoded)}"
-        except XtextError as error:
-            raise CommandError(replies.BAD_ORCPT) from error
+        if name == "rfc822":
+            address = decode_utf8_xtext(encoded)
+            return f"{name if address.isascii() else 'utf-8'};{address}"
+    except XtextError as error:
+        raise CommandError(replies.BAD_ORCPT) from error
     return f"{name};{_xtext(encoded, replies.BAD_ORCPT)}"
 
 

@@ -1,0 +1,263 @@
+"""Connections to PostgreSQL: opened, checked, replaced - and what a commit came to when one breaks amid it.
+
+A transaction whose COMMIT got no answer is neither done nor undone as far as this side knows. So each one
+notes its number first, and when the connection breaks a new one asks what became of it (`pg_xact_status`)
+before anybody is answered (SEC-94). Only when that cannot be learnt in time, `CommitUnknown` is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, conninfo, errors
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from outrider.spool.interface import (
+    CommitUnknown,
+    Conflict,
+    SpoolError,
+    SpoolFull,
+    SpoolUnavailable,
+    UnsafeSettings,
+)
+from outrider.spool.observer import SpoolObserver
+
+WAIT_SECONDS = 5.0
+"""For a connection: a client is better told 451 than kept waiting."""
+RESOLVE_SECONDS = 15.0
+"""For learning what became of a commit; a client waits ten minutes for this answer (RFC 5321 4.5.3.2.6)."""
+STATEMENT_SECONDS = 30
+CONNECTIONS = 6
+
+_DEFAULTS = {
+    "application_name": "outrider",
+    "connect_timeout": "5",
+    # A database behind a cable that was cut must be noticed before the clients' patience ends.
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+_SETTINGS = """
+SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')
+"""
+
+# The pool reports lost connections there; ours are told to the observer.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
+Connection = AsyncConnection[TupleRow]
+Work = Callable[[Connection], Awaitable["T"]]
+T = TypeVar("T")
+
+
+class Database:
+    """A pool of checked connections. Its repr and its errors never show the connection string."""
+
+    def __init__(self, dsn: str, observer: SpoolObserver) -> None:
+        """Raises SpoolError for what is not a connection string."""
+        try:
+            given = conninfo.conninfo_to_dict(dsn)
+        except psycopg.ProgrammingError:
+            # Not chained: the library's text quotes the string, and a password stands in it.
+            raise SpoolError("[spool] dsn is not a PostgreSQL connection string") from None
+        self._conninfo = conninfo.make_conninfo(
+            "", **{**_DEFAULTS, **{name: value for name, value in given.items() if value is not None}}
+        )
+        self._observer = observer
+        self._unsafe = ""
+        self._lost = False
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self.found = ""
+        """The settings that the last connection was checked for."""
+
+    def __repr__(self) -> str:
+        return "Database(...)"
+
+    async def open(self) -> None:
+        """Connect. Raises UnsafeSettings, SpoolUnavailable."""
+        self._pool = AsyncConnectionPool(
+            self._conninfo,
+            connection_class=AsyncConnection[TupleRow],
+            kwargs={"autocommit": True},
+            min_size=1,
+            max_size=CONNECTIONS,
+            timeout=WAIT_SECONDS,
+            configure=self._check,
+            open=False,
+            name="outrider-spool",
+        )
+        try:
+            await self._pool.open(wait=True, timeout=WAIT_SECONDS * 2)
+        except (PoolTimeout, psycopg.Error):
+            await self.close()
+            if self._unsafe:
+                raise UnsafeSettings(self._unsafe) from None
+            raise SpoolUnavailable("the spool's database cannot be reached") from None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close(timeout=2.0)
+
+    async def _check(self, connection: Connection) -> None:
+        """Of every new connection, those after a reconnection too: the server may be another (FAULT-F6)."""
+        rows = await (await connection.execute(_SETTINGS)).fetchall()
+        found = {str(name): str(value) for name, value in rows}
+        bad = {name: value for name, value in found.items() if value == "off"}
+        if bad or len(found) < 3:
+            text = ", ".join(f"{name}={value}" for name, value in sorted(bad.items())) or "settings unknown"
+            self._unsafe = f"PostgreSQL runs with {text}: what it acknowledges could be lost; switch it on"
+            raise UnsafeSettings(self._unsafe)
+        self._unsafe = ""
+        self.found = ", ".join(f"{name}={value}" for name, value in sorted(found.items()))
+        await connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS:d}s'")
+
+    async def new_connection(self) -> Connection:
+        """One that is not of the pool, for listening. Raises psycopg.Error."""
+        return await AsyncConnection[TupleRow].connect(self._conninfo, autocommit=True)
+
+    # --- use ------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection. Raises SpoolUnavailable and its kin for all that the database may raise."""
+        if self._pool is None:
+            raise SpoolUnavailable("the spool is closed")
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+                self._note_available()
+        except (PoolTimeout, PoolClosed):
+            self._note_lost(self._unsafe or "no connection")
+            raise SpoolUnavailable(self._unsafe or "the spool's database cannot be reached") from None
+        except psycopg.Error as error:
+            if is_lost(error):
+                self._note_lost(type(error).__name__)
+            raise spool_error(error) from error
+
+    async def query(self, work: Work[T]) -> T:
+        """Read; once more when the connection turns out to be gone."""
+        try:
+            async with self.connection() as connection:
+                return await work(connection)
+        except SpoolUnavailable as error:
+            if not is_lost(error.__cause__):
+                raise
+        async with self.connection() as connection:
+            return await work(connection)
+
+    async def transact(self, work: Work[T]) -> T:
+        """Do the work in a transaction; when this returns, it is committed.
+
+        A connection lost before the COMMIT means that nothing was done, and the work is tried once more.
+        """
+        try:
+            return await self._transact(work)
+        except SpoolUnavailable as error:
+            if isinstance(error, CommitUnknown) or not is_lost(error.__cause__):
+                raise
+        return await self._transact(work)
+
+    async def _transact(self, work: Work[T]) -> T:
+        number = ""
+        committing = False
+        try:
+            async with self.connection() as connection:
+                try:
+                    async with connection.pipeline():
+                        await connection.execute("BEGIN")
+                        cursor = await connection.execute("SELECT pg_current_xact_id()::text")
+                    row = await cursor.fetchone()
+                    number = str(row[0]) if row else ""
+                    result = await work(connection)
+                    committing = True
+                    await connection.execute("COMMIT")
+                    return result
+                except BaseException:
+                    await _roll_back(connection)
+                    raise
+        except SpoolUnavailable as error:
+            if not committing or not is_lost(error.__cause__):
+                raise
+        # The connection broke amid the COMMIT.
+        if await self._was_committed(number):
+            return result
+        raise SpoolUnavailable("the database undid the transaction")
+
+    async def _was_committed(self, number: str) -> bool:
+        """What became of a transaction. Raises CommitUnknown when that cannot be learnt."""
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + RESOLVE_SECONDS, 0.05
+        while loop.time() < deadline:
+            try:
+                async with self.connection() as connection:
+                    cursor = await connection.execute("SELECT pg_xact_status(%s::xid8)", (number,))
+                    row = await cursor.fetchone()
+            except SpoolError:
+                row = ("in progress",)
+            status = row[0] if row else None
+            if status in ("committed", "aborted"):
+                return bool(status == "committed")
+            if status is None:
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+        raise CommitUnknown("the database went away during a commit and has not said what became of it")
+
+    def _note_lost(self, why: str) -> None:
+        if not self._lost:
+            self._lost = True
+            self._observer.became_unavailable(f"PostgreSQL: {why}")
+
+    def _note_available(self) -> None:
+        if self._lost:
+            self._lost = False
+            self._observer.became_available()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the last use failed for want of a connection."""
+        return self._lost
+
+
+async def _roll_back(connection: Connection) -> None:
+    if not connection.closed and not connection.broken:
+        try:
+            await connection.execute("ROLLBACK")
+        except psycopg.Error:
+            await connection.close()
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """Whether the connection is gone, as opposed to a statement that was refused."""
+    if isinstance(error, errors.AdminShutdown | errors.CrashShutdown | errors.CannotConnectNow):
+        return True
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and error.sqlstate is None
+
+
+def concerns_one_request(error: BaseException) -> bool:
+    """Whether a row was at fault, or a deadlock: the others of the batch may go on."""
+    cause = error.__cause__ if isinstance(error, SpoolError) else error
+    return isinstance(
+        cause,
+        psycopg.IntegrityError | psycopg.DataError | psycopg.ProgrammingError | errors.DeadlockDetected,
+    )
+
+
+def spool_error(error: psycopg.Error) -> SpoolError:
+    """The error in the spool's words; neither rows nor the connection string are in its text."""
+    name = type(error).__name__
+    if isinstance(error, errors.UniqueViolation):
+        return Conflict("a message of that id exists")
+    if isinstance(error, errors.DiskFull | errors.OutOfMemory | errors.InsufficientResources):
+        return SpoolFull(f"no room in the spool's database ({name})")
+    if isinstance(error, psycopg.DataError | psycopg.IntegrityError | psycopg.ProgrammingError):
+        return SpoolError(f"the database refused a statement ({name})")
+    return SpoolUnavailable(f"the spool's database cannot be used now ({name})")

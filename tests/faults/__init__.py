@@ -1,0 +1,1 @@
+"""Faults done to a running server: killed, stopped, starved of disk - and nothing acknowledged is lost."""

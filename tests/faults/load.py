@@ -1,0 +1,129 @@
+"""Clients that send until the server goes away, and remember every message that was acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import random
+import re
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+DOMAIN = "far.example"
+SIZES = (100, 100, 1_500, 1_500, 1_500, 6_000, 20_000, 300_000)
+"""Octets of body; with an inline limit of 8 KiB the last two are kept in files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A message that can be told from all others, and whose content proves itself whole."""
+
+    token: str
+    recipients: tuple[str, ...]
+    content: bytes
+
+    @property
+    def sender(self) -> str:
+        """Where its bounce goes."""
+        return f"sender-{self.token}@{DOMAIN}"
+
+
+def make_mail(token: str, chance: random.Random, size: int | None = None) -> Mail:
+    """A message of a random size for one to three recipients; in one of eight, one of them is refused."""
+    names = [f"{letter}-{token}@{DOMAIN}" for letter in "abc"[: chance.randint(1, 3)]]
+    if chance.random() < 1 / 8:
+        names.append(f"refused-{token}@{DOMAIN}")
+    body = _body(size if size is not None else chance.choice(SIZES), chance)
+    digest = hashlib.sha256(body).hexdigest()
+    header = f"X-Token: {token}\r\nMessage-ID: <{token}@load.example>\r\nX-Digest: {digest}\r\n\r\n"
+    return Mail(token, tuple(names), header.encode() + body)
+
+
+def is_whole(content: bytes) -> bool:
+    """Whether a message that arrived has the body it was sent with."""
+    found = re.search(rb"(?m)^X-Digest: ([0-9a-f]{64})\r\n\r\n", content)
+    return found is not None and hashlib.sha256(content[found.end() :]).hexdigest() == found[1].decode()
+
+
+def _body(size: int, chance: random.Random) -> bytes:
+    line = b".%016x%s\r\n" % (chance.getrandbits(64), b"x" * 41)
+    return b"".join(line for _ in range(max(size // len(line), 1))) + b"%016x\r\n" % chance.getrandbits(64)
+
+
+class Load:
+    """Sessions in a thread, by `with`: they connect, send, and connect again, until the block ends."""
+
+    def __init__(self, address: str, port: int, *, sessions: int = 8, seed: int = 1) -> None:
+        self._target = (address, port)
+        self._sessions = sessions
+        self._chance = random.Random(seed)
+        self._numbers = itertools.count(1)
+        self._stopping = threading.Event()
+        self.offered: dict[str, Mail] = {}
+        """All that were begun, by token: those without an answer may have been taken or not."""
+        self.acknowledged: dict[str, Mail] = {}
+        self.ids: dict[str, str] = {}
+        """Message id of the 250 by token."""
+        self.refusals: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join(60)
+
+    async def _run(self) -> None:
+        await asyncio.gather(*(self._session() for _ in range(self._sessions)))
+
+    async def _session(self) -> None:
+        while not self._stopping.is_set():
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                reader, writer = await asyncio.open_connection(*self._target)
+                try:
+                    await self._send_mail(reader, writer)
+                finally:
+                    writer.close()
+            await asyncio.sleep(0.02)
+
+    async def _send_mail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _reply(reader)
+        writer.write(b"EHLO load.example\r\n")
+        await _reply(reader)
+        while not self._stopping.is_set():
+            mail = make_mail(f"t{next(self._numbers):06d}", self._chance)
+            self.offered[mail.token] = mail
+            answer = await send_one(reader, writer, mail)
+            if not answer.startswith(b"250"):
+                self.refusals.append(answer)
+                if answer.startswith(b"421"):
+                    return
+                continue
+            self.ids[mail.token] = answer.split(b" ")[-1].decode().strip()
+            self.acknowledged[mail.token] = mail
+
+
+async def send_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mail: Mail) -> bytes:
+    """One transaction, pipelined; the reply that decided it."""
+    names = "".join(f"RCPT TO:<{name}>\r\n" for name in mail.recipients)
+    writer.write(f"MAIL FROM:<{mail.sender}>\r\n{names}DATA\r\n".encode())
+    replies = [await _reply(reader) for _ in range(len(mail.recipients) + 2)]
+    if not replies[-1].startswith(b"354"):
+        return next(reply for reply in replies if not reply.startswith(b"2"))
+    writer.write(mail.content.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+    await writer.drain()
+    return await _reply(reader)
+
+
+async def _reply(reader: asyncio.StreamReader) -> bytes:
+    while (line := await reader.readuntil(b"\r\n"))[3:4] == b"-":
+        pass
+    return line
