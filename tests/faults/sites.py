@@ -22,10 +22,13 @@ def relay(address: str, next_hop: str, **more: object) -> dict[str, object]:
         "net": {"private_destinations": ["127.0.0.0/8"]},
         "routes": {"far.example": f"smtp:[{next_hop}]:{PORT}"},
         "delivery": {"retry": [1], "concurrency": 8},
-        "spool": {"reserve": 0, "inline_limit": 8192},
+        # What was under way in a crash is tried again at the end of its lease.
+        "spool": {"reserve": 0, "inline_limit": 8192, "lease": 3},
     }
     for name, value in more.items():
         present = settings.get(name)
-        merged = {**present, **value} if isinstance(present, Mapping) and isinstance(value, Mapping) else value
+        merged = (
+            {**present, **value} if isinstance(present, Mapping) and isinstance(value, Mapping) else value
+        )
         settings[name] = merged
     return settings

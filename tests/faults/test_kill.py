@@ -5,6 +5,7 @@ The number of rounds is OUTRIDER_KILL_ROUNDS (default 50; the checklist asks for
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
@@ -40,34 +41,42 @@ class Account:
 
 def account_of(load: Load, sink: Sink) -> Account:
     """Compare what was acknowledged with what arrived."""
-    arrivals = Counter((name, arrival.field(b"X-Token").decode()) for arrival in sink.arrivals for name in arrival.recipients)
+    arrivals = Counter(
+        (name, arrival.field(b"X-Token").decode()) for arrival in sink.arrivals for name in arrival.recipients
+    )
     messages = Counter(token for name, token in arrivals.elements() if name.startswith("a-"))
     bounced = {name for arrival in sink.arrivals if not arrival.sender for name in arrival.recipients}
     wanted = [(name, mail) for mail in load.acknowledged.values() for name in mail.recipients]
     return Account(
         acknowledged=len(load.acknowledged),
         lost=[name for name, mail in wanted if "refused" not in name and not arrivals[name, mail.token]],
-        truncated=[a.field(b"X-Token").decode() for a in sink.arrivals if a.sender and not is_whole(a.content)],
+        truncated=[
+            a.field(b"X-Token").decode() for a in sink.arrivals if a.sender and not is_whole(a.content)
+        ],
         duplicates=sum(count - 1 for count in messages.values()),
-        bounces_lost=[mail.sender for name, mail in wanted if "refused" in name and mail.sender not in bounced],
+        bounces_lost=[
+            mail.sender for name, mail in wanted if "refused" in name and mail.sender not in bounced
+        ],
     )
 
 
-def kill_rounds(server: OutriderServer, rounds: int, chance: random.Random) -> None:
-    """Kill the server at a random moment of its work; in one round of five, while it starts."""
+def kill_rounds(server: OutriderServer, rounds: int, chance: random.Random) -> int:
+    """Kill the server at a random moment of its work, in one round of five once more while it starts; how
+    often it was killed."""
+    kills = 0
     for number in range(rounds):
         time.sleep(chance.uniform(0.05, 0.6))
         server.kill()
+        kills += 1
         if number % 5 == 4:
             killer = threading.Timer(chance.uniform(0.3, 1.0), server.kill)
             killer.start()
-            try:
+            with contextlib.suppress(RuntimeError):  # it came no further
                 server.start()
-            except RuntimeError:
-                pass  # it came no further
             killer.join()
-            server.kill()
+            kills += 1
         server.start()
+    return kills
 
 
 @pytest.mark.covers("FAULT-F2", "SMTP-5", "FAULT-F14")
@@ -75,27 +84,27 @@ def test_killed_under_load_loses_nothing() -> None:
     sink_address, address = loopback_address(), loopback_address()
     with Sink(sink_address, PORT) as sink, OutriderServer(relay(address, sink_address)) as server:
         with Load(address, PORT) as load:
-            kill_rounds(server, ROUNDS, random.Random(7))
-        try:
-            ledger.wait_drained(server, 10)
-        except TimeoutError:
-            for r in ledger.queue_list(server)[:5]: print(r, ledger.show(server, r["id"])["items"], server.cli("queue","destinations").stdout)
-            raise
+            kills = kill_rounds(server, ROUNDS, random.Random(7))
+        ledger.wait_drained(server)
         held = ledger.counts(server)["held"]
         if held:  # messages that happened to be under way in several kills look like poison
             server.cli("queue", "release", "--all")
             ledger.wait_drained(server)
         account = account_of(load, sink)
-        print(f"\n{ROUNDS} kills, {account.acknowledged} messages acknowledged of {len(load.offered)} offered,")
-        print(f"lost {len(account.lost)}, truncated {len(account.truncated)}, duplicates {account.duplicates}, held meanwhile {held}")
+        print(
+            f"\n{kills} kills, {account.acknowledged} messages acknowledged of {len(load.offered)} offered,"
+        )
+        print(
+            f"lost {len(account.lost)}, truncated {len(account.truncated)}, duplicates {account.duplicates}, held meanwhile {held}"
+        )
         assert account.acknowledged >= ROUNDS
         assert not account.lost
         assert not account.truncated
         assert not account.bounces_lost
-        assert account.duplicates <= ROUNDS * CONCURRENCY * 1.2
+        assert account.duplicates <= kills * CONCURRENCY  # each at most what was between delivery and record
         states = ledger.recipient_states(server, load.ids.values())
         wanted = Counter(
-            (name, "failed" if "refused" in name else "delivered")
+            (name, "failed" if "refused" in name else "relayed")
             for mail in load.acknowledged.values()
             for name in mail.recipients
         )

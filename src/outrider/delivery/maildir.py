@@ -114,7 +114,9 @@ class MaildirTransport:
         self._observer = observer
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="maildir")
         self._orders: list[tuple[_Order, asyncio.Future[DeliveryResult]]] = []
-        self._writers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writing = 0
+        """Tasks that will look at `_orders` once more before they end."""
 
     def close(self) -> None:
         """Wait for what is being written."""
@@ -155,27 +157,34 @@ class MaildirTransport:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[DeliveryResult] = loop.create_future()
         self._orders.append((order, future))
-        if len(self._writers) < THREADS:
+        if self._writing < THREADS:
+            self._writing += 1
             task = loop.create_task(self._write_batches())
-            self._writers.add(task)
-            task.add_done_callback(self._writers.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return future
 
     async def _write_batches(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._orders:
-            # An even share for each thread: a burst is written by all of them.
-            share = min(BATCH, -(-len(self._orders) // THREADS))
-            batch, self._orders = self._orders[:share], self._orders[share:]
-            orders = [order for order, _ in batch]
-            try:
-                results = await loop.run_in_executor(self._pool, self._write, orders)
-            except Exception as error:
-                self._observer.own_failure("writing to Maildirs", error, None)
-                results = [own_failure("writing to a mailbox")] * len(orders)
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+        try:
+            while self._orders:
+                await self._write_batch(loop)
+        finally:
+            self._writing -= 1
+
+    async def _write_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        # An even share for each thread: a burst is written by all of them.
+        share = min(BATCH, -(-len(self._orders) // THREADS))
+        batch, self._orders = self._orders[:share], self._orders[share:]
+        orders = [order for order, _ in batch]
+        try:
+            results = await loop.run_in_executor(self._pool, self._write, orders)
+        except Exception as error:
+            self._observer.own_failure("writing to Maildirs", error, None)
+            results = [own_failure("writing to a mailbox")] * len(orders)
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
 
     def _write(self, orders: Sequence[_Order]) -> list[DeliveryResult]:
         """In a thread: write each into tmp, rename each into new, then make the directories durable."""

@@ -42,7 +42,7 @@ PAUSED_S = 60.0
 CLEANUP_S = 5.0
 """How long `stop` waits for the spool to take back what was not delivered."""
 SOLO_INTERVAL_S = 30.0
-"""How often suspects are looked for (FAULT-F11)."""
+"""How often suspects are looked for when there were none (FAULT-F11)."""
 HOUSEKEEPING_S = 30.0
 OVERDUE_BATCH = 500
 """Expired items settled at once when their way has died."""
@@ -94,6 +94,7 @@ class QueueManager:
         self._running: dict[ItemKey, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._suspect: Entry | None = None
+        self._suspect_since = 0.0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -262,6 +263,7 @@ class QueueManager:
             now, now + self._lease_s, 1, avoid=self._avoided(), solo=True
         ):
             self._suspect = self._entry(leased, solo=True)
+            self._suspect_since = now
             self._held[self._suspect.key] = self._suspect
 
     # --- delivering ---------------------------------------------------------------------------------
@@ -313,14 +315,21 @@ class QueueManager:
         self._held.pop(entry.key, None)
         self._board.finished(entry, self._clock.now())
         if self._suspect is entry:
-            self._suspect = None
+            self._end_suspect()
         if not self._running:
             self._idle.set()
         if self._full and len(self._held) < self._capacity // 4:
             self.wake()
         self._pump()
-        if self._next_timer() < self._until:
+        if min(self._next_timer(), self._solo_at) < self._until:
             self._wake.set()
+
+    def _end_suspect(self) -> None:
+        """The next one follows when the others have had as long as this one kept them waiting: a crash may
+        leave thousands of suspects, and neither they nor all other mail may stand for hours."""
+        now = self._clock.now()
+        self._suspect = None
+        self._solo_at = now + (now - self._suspect_since)
 
     def _note(self, settled: Settled | None) -> None:
         """Look at the spool in time for what a settlement has put there."""

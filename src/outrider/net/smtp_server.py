@@ -159,6 +159,7 @@ class SmtpServerProtocol(asyncio.Protocol):
         "_large",
         "_loop",
         "_messages",
+        "_peer_ended",
         "_pending",
         "_server",
         "_service",
@@ -195,6 +196,7 @@ class SmtpServerProtocol(asyncio.Protocol):
         self._closing_at = 0.0
         """Since when we want to be rid of the connection."""
         self._discarded = 0
+        self._peer_ended = False
         self._is_lost = False
         self._is_broken = False
         self._draining = False
@@ -239,6 +241,7 @@ class SmtpServerProtocol(asyncio.Protocol):
         """The client sends no more. It still gets the answers to what it sent (SEC-62)."""
         if self._closing_at:
             return False
+        self._peer_ended = True
         self._core.receive_eof(self._loop.time())
         self._advance()
         return True
@@ -420,10 +423,11 @@ class SmtpServerProtocol(asyncio.Protocol):
         if transport is None:
             return
         self._closing_at = now = self._loop.time()
-        if self._why == "QUIT" or not transport.can_write_eof() or transport.is_closing():
-            transport.close()
-        else:
+        may_still_send = not self._peer_ended and self._why != "QUIT"
+        if may_still_send and transport.can_write_eof() and not transport.is_closing():
             transport.write_eof()  # see the module: leave the last word to the client
+        else:
+            transport.close()
         self._set_timer(now)
 
     def _abort(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 
 from outrider.config.loader import Loaded
 from outrider.config.problems import ConfigError, Problem
@@ -338,7 +340,7 @@ class _Assembler:
         found: list[x509.Certificate] = []
         for number, name in enumerate(files):
             try:
-                certificates = x509.load_pem_x509_certificates(self._loaded.resolve(name).read_bytes())
+                certificates = _read_authorities(self._loaded.resolve(name).read_bytes())
             except OSError as error:
                 self._fault((*key, number), f"{name}: {error.strerror}", "give the path of a PEM file")
             except ValueError:
@@ -419,3 +421,14 @@ def _account_exists(name: str) -> bool:
 
 def _system_ca() -> tuple[str, ...]:
     return tuple(name for name in _SYSTEM_CA_FILES if Path(name).exists())[:1]
+
+
+def _read_authorities(pem: bytes) -> list[x509.Certificate]:
+    """The certificates of a PEM file. Raises ValueError.
+
+    Stores of public authorities hold a few with oddities (a serial number of zero) that the library warns
+    of at each start; they are nothing that the operator could mend.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        return x509.load_pem_x509_certificates(pem)

@@ -33,7 +33,8 @@ from outrider.model.reply import Reply
 from outrider.net.listener import ListenerSettings
 from outrider.net.listener_limits import ConnectionLimits
 from outrider.net.server_limits import LoadGauge, session_limits
-from outrider.net.smtp_client import SmtpClientSettings, SmtpDialler
+from outrider.net.smtp_client import SmtpDialler
+from outrider.net.smtp_opening import SmtpClientSettings
 from outrider.net.smtp_server import SmtpService
 from outrider.net.tls import TlsTimes
 from outrider.net.tls_context import ServerTls
@@ -229,13 +230,13 @@ class ProtocolDialler:
     """Sends each hop to the dialler of its protocol; a reload changes what new connections go by."""
 
     def __init__(self, assembly: Assembly, voices: Voices) -> None:
-        settings = SmtpClientSettings.of(assembly.config)
-        self._smtp = SmtpDialler(settings, assembly.client_tls, voices.client)
+        self._voices = voices
+        self.reconfigure(assembly)
 
     def reconfigure(self, assembly: Assembly) -> None:
-        """Take over new settings, certificates and CA sets."""
-        self._smtp.settings = SmtpClientSettings.of(assembly.config)
-        self._smtp.tls = assembly.client_tls
+        """Take over new settings, certificates and CA sets; connections already open go on."""
+        settings = SmtpClientSettings.of(assembly.config)
+        self._smtp = SmtpDialler(settings, assembly.client_tls, self._voices.client)
 
     async def connect(self, hop: Hop, address: IPv4Address | IPv6Address | str) -> Connection:
         """See `delivery.interface.Dialler`."""

@@ -73,6 +73,10 @@ class BodyReference:
         """For the row."""
         return seal(msgspec.msgpack.encode((self.name, self.size, self.digests)), message)
 
+    def pieces(self) -> int:
+        """How many pieces it has."""
+        return len(self.digests) // DIGEST_OCTETS
+
 
 def decode_reference(message: str, octets: object) -> BodyReference:
     """From the row. Raises Malformed; a name that leads out of the directory is one reason."""
@@ -94,7 +98,7 @@ def pieces_in(size: int) -> int:
 class FileBody:
     """A body in a file, read when it is asked for and checked piece by piece (see `model.content.Body`)."""
 
-    __slots__ = ("_damaged", "_path", "adopted", "reference")
+    __slots__ = ("__weakref__", "_damaged", "_path", "adopted", "reference")
 
     def __init__(self, path: Path, reference: BodyReference, damaged: Callable[[str], None]) -> None:
         self._path = path

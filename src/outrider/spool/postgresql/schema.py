@@ -1,8 +1,8 @@
 """Tables of the PostgreSQL spool, and the steps from one version of them to the next.
 
-Several nodes share it. A lease is a row's `owner`, `lease` and `lease_until`; `lease` only ever grows, so that
-whoever was away for too long cannot settle what another has taken (SEC-213). Text that peers can choose is
-kept as bytes: PostgreSQL's text knows no NUL.
+Several nodes share it. A lease is a row's `owner`, `lease` and `lease_until`; `lease` only ever grows, so
+that whoever was away for too long cannot settle what another has taken (SEC-213). Text that peers can choose
+is kept as bytes: PostgreSQL's text knows no NUL.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ ALTER TABLE outrider.contents ALTER COLUMN body SET STORAGE EXTERNAL;
 
 CREATE TABLE outrider.bodies (            -- bodies in pieces, from before their message is stored
   name text PRIMARY KEY,
+  message text NOT NULL,
   owner text NOT NULL,
   begun_at timestamptz NOT NULL DEFAULT now(),
   named boolean NOT NULL DEFAULT false    -- a stored message has it
 );
+CREATE INDEX bodies_of_message ON outrider.bodies (message);
 CREATE TABLE outrider.pieces (
-  body text NOT NULL,
+  body text NOT NULL REFERENCES outrider.bodies (name) ON DELETE CASCADE,
   number integer NOT NULL,
   octets bytea NOT NULL,
   PRIMARY KEY (body, number)
@@ -102,7 +104,8 @@ $$;
 CREATE FUNCTION outrider.count_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM outrider.count_moves(
-    count(*) FILTER (WHERE state IN (0, 4)), count(*) FILTER (WHERE state = 1), count(*) FILTER (WHERE state = 2))
+    count(*) FILTER (WHERE state IN (0, 4)), count(*) FILTER (WHERE state = 1),
+    count(*) FILTER (WHERE state = 2))
   FROM after_rows;
   RETURN NULL;
 END $$;

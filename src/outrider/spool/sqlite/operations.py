@@ -20,16 +20,10 @@ from outrider.model.message import Item, ItemKey, ItemState, Leased, MessageId, 
 from outrider.spool import codec, transitions
 from outrider.spool.bodies import BodyFiles, decode_reference
 from outrider.spool.codec import Malformed, MessageRecord
+from outrider.spool.columns import ACTIVE, RANKS, STATES, state_number
 from outrider.spool.interface import Change, Conflict, NotFound
 from outrider.spool.observer import SpoolObserver
-from outrider.spool.sqlite.rows import (
-    ACTIVE,
-    STATES,
-    Row,
-    Rows,
-    state_number,
-    write_rows,
-)
+from outrider.spool.sqlite.rows import Row, Rows, write_rows
 
 WINDOW = 1000
 """How many due items to avoided destinations are passed over before the search goes on by destination."""
@@ -37,7 +31,6 @@ DESTINATIONS = 200
 """Destinations looked at in one such search; the next one goes on from there, so that all have their turn."""
 PURGE_STEP = 500
 """Messages forgotten in one transaction, so that stores do not wait for a long purge."""
-RANKS = (0, 1, 2)
 
 _DUE = """
 SELECT queue.* FROM (

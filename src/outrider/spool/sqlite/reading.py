@@ -13,9 +13,10 @@ from outrider.model.message import Event, Item, ItemKey, ItemState, MessageId, S
 from outrider.spool import codec
 from outrider.spool.bodies import BodyFiles, decode_reference
 from outrider.spool.codec import Malformed, MessageRecord
+from outrider.spool.columns import STATE_NUMBERS, STATES
 from outrider.spool.interface import Filter, NotFound, QueueEntry, SpoolError
 from outrider.spool.selection import matches, wanted_states
-from outrider.spool.sqlite.rows import ACTIVE, HELD, READY, STATES, SUSPECT, SqlValue
+from outrider.spool.sqlite.rows import SqlValue
 
 _MESSAGE = """
 SELECT m.id, m.received_at, m.data, c.headers, c.body, c.file, c.digest, coalesce(f.at, 0.0)
@@ -53,7 +54,6 @@ SELECT min(at) FROM (
     SELECT min(next_attempt_at) FROM items WHERE state = 0 AND rank = 2 UNION ALL
     SELECT min(next_attempt_at) FROM items WHERE state = 4)
 """
-_STATE_NUMBERS = {ItemState.READY: (READY, SUSPECT), ItemState.ACTIVE: (ACTIVE,), ItemState.HELD: (HELD,)}
 
 _FoundRow = tuple[int, int, int, float, str, bytes, str, float, bytes, float]
 
@@ -132,7 +132,7 @@ def find(connection: sqlite3.Connection, wanted: Filter) -> tuple[QueueEntry, ..
     """See `Spool.find`. The database narrows down by bytes that must occur, the rest is compared here."""
     states = wanted_states(wanted)
     values: dict[str, SqlValue] = {
-        "states": json.dumps([n for state in states for n in _STATE_NUMBERS.get(state, ())]),
+        "states": json.dumps([n for state in states for n in STATE_NUMBERS.get(state, ())]),
         "ids": json.dumps(list(wanted.ids)) if wanted.ids else None,
         "older": wanted.older_than,
         "sender": _domain_octets(wanted.sender),

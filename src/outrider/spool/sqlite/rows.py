@@ -12,27 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from outrider.model.message import Item, ItemState
-
-READY, ACTIVE, HELD, SUSPECT = 0, 1, 2, 4
-"""`items.state`; SUSPECT is READY with `Item.solo`, in an index of its own."""
-
-_STATE_NUMBER = {"ready": READY, "active": ACTIVE, "held": HELD}
-STATES = {READY: ItemState.READY, ACTIVE: ItemState.ACTIVE, HELD: ItemState.HELD, SUSPECT: ItemState.READY}
-
 SqlValue = str | bytes | int | float | None
 Row = tuple[SqlValue, ...]
-
-
-def state_number(item: Item) -> int:
-    """What the column holds for an item that is not done."""
-    number = _STATE_NUMBER[item.state.value]
-    return SUSPECT if number == READY and item.solo else number
-
-
-def rank(priority: int) -> int:
-    """0 for high, 1 for normal, 2 for bulk: the first part of the order in which items are leased."""
-    return 1 - max(-1, min(1, priority))
 
 
 @dataclass(slots=True)

@@ -9,8 +9,9 @@ from outrider.model.content import InlineBody
 from outrider.model.message import Item, ItemState, Leased, NewMessage
 from outrider.spool import codec, transitions
 from outrider.spool.bodies import FileBody
+from outrider.spool.columns import rank
 from outrider.spool.sqlite.operations import Moves, NewLease, item_row
-from outrider.spool.sqlite.rows import Row, Rows, rank
+from outrider.spool.sqlite.rows import Row, Rows
 
 
 @dataclass(slots=True)

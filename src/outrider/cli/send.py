@@ -1,0 +1,206 @@
+"""`outrider send`: hand a message to a server, as a mail client or the `sendmail` command would."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+
+from outrider.cli.options import json_option
+from outrider.cli.output import fail, print_rows
+from outrider.delivery.interface import ConnectFailed, Hop, Job, RequirementUnmet
+from outrider.message.dates import format_date
+from outrider.message.header_fields import find_field
+from outrider.message.mailboxes import mailboxes
+from outrider.model.address import Address, AddressError, parse_address
+from outrider.model.content import Content, inline_content
+from outrider.model.envelope import BodyType, Envelope, Recipient
+from outrider.model.message import MessageId, StoredMessage
+from outrider.model.result import DeliveryResult
+from outrider.routing.tls_policy import TlsRequirement
+from outrider.routing.ways import DEFAULT_PORTS
+
+
+@dataclass(slots=True)
+class _Submission:
+    """What is to be sent, and where to."""
+
+    hop: Hop
+    envelope: Envelope
+    content: Content
+    ca_files: tuple[Path, ...] = ()
+
+
+@click.command()
+@click.option("--server", default="127.0.0.1:25", show_default=True, help="HOST or HOST:PORT.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["smtp", "submission", "smtps", "lmtp", "qmtp"]),
+    default="smtp",
+    show_default=True,
+)
+@click.option("--from", "sender", default="", help="Envelope sender; default the From field. <> for none.")
+@click.option(
+    "--to", "recipients", multiple=True, help="Envelope recipient, repeatable; default To, Cc, Bcc."
+)
+@click.option(
+    "--tls",
+    type=click.Choice(["none", "opportunistic", "encrypt", "verify"]),
+    default="opportunistic",
+    show_default=True,
+)
+@click.option("--ca", "ca_files", multiple=True, type=click.Path(path_type=Path), help="PEM file of CAs.")
+@click.option("--user", default="", help="Log in as; the password is asked for, or $OUTRIDER_PASSWORD.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be sent where.")
+@click.argument("message", type=click.Path(path_type=Path), default=Path("-"))
+@json_option
+def send(
+    server: str,
+    protocol: str,
+    sender: str,
+    recipients: tuple[str, ...],
+    tls: str,
+    ca_files: tuple[Path, ...],
+    user: str,
+    dry_run: bool,
+    message: Path,
+    as_json: bool,
+) -> None:
+    """Send MESSAGE (a file, - for standard input): header section, empty line, body.
+
+    Exit code 1 when any recipient is not accepted.
+    """
+    content = inline_content(_octets(message))
+    envelope = _envelope(content, sender, recipients)
+    hop = _hop(server, protocol, TlsRequirement(level=tls), user)  # type: ignore[arg-type]
+    if dry_run:
+        rows = [
+            {"recipient": str(one.address), "result": "would be sent", "text": f"by {protocol} to {server}"}
+            for one in envelope.recipients
+        ]
+    else:
+        results = _send(_Submission(hop, envelope, content, ca_files), user)
+        rows = [
+            {
+                "recipient": str(recipient.address),
+                "result": results[index].kind.value,
+                "status": results[index].status,
+                "text": results[index].text,
+                "tls": results[index].tls,
+            }
+            for index, recipient in enumerate(envelope.recipients)
+        ]
+    columns = (("recipient", "recipient"), ("result", "result"), ("status", "status"), ("text", "text"))
+    print_rows(rows, columns, as_json=as_json)
+    sys.exit(0 if all(row["result"] in ("delivered", "relayed", "would be sent") for row in rows) else 1)
+
+
+def _octets(message: Path) -> bytes:
+    try:
+        octets = sys.stdin.buffer.read() if str(message) == "-" else message.read_bytes()
+    except OSError as error:
+        fail(f"{message}: {error.strerror}")
+    if b"\r\n" not in octets:
+        octets = octets.replace(b"\n", b"\r\n")
+    return _completed(octets)
+
+
+def _completed(octets: bytes) -> bytes:
+    """Date and Message-ID where they are missing, as a mail client adds them (RFC 6409 section 8)."""
+    headers = inline_content(octets).headers
+    added = b""
+    if find_field(headers, b"date") is None:
+        added += f"Date: {format_date(time.time(), time.localtime().tm_gmtoff // 60)}\r\n".encode()
+    if find_field(headers, b"message-id") is None:
+        added += f"Message-ID: <{secrets.token_hex(12)}@{socket.getfqdn()}>\r\n".encode()
+    return added + octets
+
+
+def _envelope(content: Content, sender: str, recipients: tuple[str, ...]) -> Envelope:
+    headers = content.headers
+    found = list(recipients) or [
+        address for name in (b"to", b"cc", b"bcc") for address in _addresses(headers, name)
+    ]
+    if not found:
+        fail("no recipient: give --to, or a To field in the message", 2)
+    origin = sender or next(iter(_addresses(headers, b"from")), "")
+    if not origin:
+        fail("no sender: give --from, or a From field in the message", 2)
+    parsed = [_parse(text) for text in found]
+    from_address = None if origin == "<>" else _parse(origin)
+    wide = not all(one.is_ascii for one in (*parsed, *([from_address] if from_address else [])))
+    return Envelope(
+        sender=from_address,
+        recipients=tuple(Recipient(address) for address in dict.fromkeys(parsed)),
+        body_type=BodyType.SEVEN_BIT if content.is_ascii else BodyType.EIGHT_BIT,
+        smtputf8=wide or not headers.isascii(),
+    )
+
+
+def _addresses(headers: bytes, name: bytes) -> list[str]:
+    found = find_field(headers, name)
+    return [str(one) for one in mailboxes(found.value)] if found else []
+
+
+def _parse(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        fail(f"{text}: {error}", 2)
+
+
+def _hop(server: str, protocol: str, tls: TlsRequirement, user: str) -> Hop:
+    host, _, port = server.rpartition(":") if server.count(":") == 1 else (server, "", "")
+    number = int(port) if port.isdigit() else DEFAULT_PORTS[protocol]
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), number, type=socket.SOCK_STREAM)
+    except OSError as error:
+        fail(f"{host}: {error.strerror}")
+    addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return Hop(protocol, host, tuple(ip_address(one) for one in addresses), number, tls, username=user)
+
+
+def _send(submission: _Submission, user: str) -> dict[int, DeliveryResult]:
+    with tempfile.TemporaryDirectory(prefix="outrider-send-") as folder:
+        hop = submission.hop
+        if user:
+            path = Path(folder) / "password"
+            path.touch(mode=0o600)
+            path.write_text(f"{_password()}\n", "utf-8")
+            hop = Hop(hop.protocol, hop.host, hop.addresses, hop.port, hop.tls, user, str(path))
+        return asyncio.run(_deliver(submission, hop))
+
+
+def _password() -> str:
+    entered = os.environ.get("OUTRIDER_PASSWORD") or click.prompt("Password", hide_input=True, err=True)
+    return str(entered)
+
+
+async def _deliver(submission: _Submission, hop: Hop) -> dict[int, DeliveryResult]:
+    from outrider.runtime.sending import dialler_for
+
+    envelope, content = submission.envelope, submission.content
+    message = StoredMessage(MessageId("outrider-send"), time.time(), envelope, b"", content, content.size, ())
+    everyone = tuple(range(len(envelope.recipients)))
+    dialler = dialler_for(hop.protocol, submission.ca_files)
+    last: DeliveryResult | None = None
+    for address in hop.addresses:
+        try:
+            connection = await dialler.connect(hop, address)
+        except (ConnectFailed, RequirementUnmet) as error:
+            last = error.result
+            continue
+        results = dict(await connection.send(Job(message, everyone)))
+        await connection.close()
+        return results
+    assert last is not None, "a host has at least one address"
+    return dict.fromkeys(everyone, last)
