@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from outrider.config.problems import ConfigError
 from outrider.delivery.operations import Action, BadArgument, QueueOperations
 from outrider.message.summary import summarize
 from outrider.model.facts import Fact
@@ -172,7 +173,10 @@ class Commands:
     async def _server_reload(self, _: dict[str, Any]) -> Rows:
         if self._reload is None:
             raise CommandRefused("no server runs")
-        yield {"result": await self._reload()}
+        try:
+            yield {"result": await self._reload()}
+        except ConfigError as error:
+            raise CommandRefused(f"nothing was changed:\n{error}") from error
 
     async def _server_stop(self, _: dict[str, Any]) -> Rows:
         if self._stop is None:

@@ -155,11 +155,20 @@ def make_rules(assembly: Assembly, core: Core, lookup: DnsLookup) -> Rules:
     )
 
 
-def make_reception(assembly: Assembly, core: Core, lookup: DnsLookup, fresh: FreshMail) -> MailReception:
+def make_sources(assembly: Assembly, core: Core, lookup: DnsLookup) -> FactSource | None:
+    """Where facts come from that cost a look-up; None without DNS. To be closed when it is replaced."""
+    if not assembly.resolver.servers:
+        return None
+    timeout_s = ReceptionSettings.of(assembly.config).lookup_timeout_s
+    return FactSource(lookup, core.voices.sessions, time.time, timeout_s)
+
+
+def make_reception(
+    assembly: Assembly, core: Core, sources: FactSource | None, fresh: FreshMail
+) -> MailReception:
     """What all listeners hand their mail to."""
     config, voices = assembly.config, core.voices
     settings = ReceptionSettings.of(config, utc_offset=utc_offset(time.time()))
-    sources = FactSource(lookup, voices.sessions, time.time, settings.lookup_timeout_s)
     parts = ReceptionParts(
         spool=core.spool,
         fresh=fresh,
@@ -171,7 +180,7 @@ def make_reception(assembly: Assembly, core: Core, lookup: DnsLookup, fresh: Fre
         clock=time.time,
         users=assembly.users,
         clients=ClientIdentifier(assembly.ca_stores),
-        sources=sources if assembly.resolver.servers else None,
+        sources=sources,
         memory_is_short=core.memory_is_short,
         own_addresses=ourselves(assembly).addresses,
     )

@@ -30,6 +30,7 @@ from outrider.net.http_server import HttpService
 from outrider.net.listener import Listener
 from outrider.net.smtp_server import SmtpServer
 from outrider.net.tls_files import TlsConfigError
+from outrider.reception.lookups import FactSource
 from outrider.runtime.assembly import Assembly, ListenerPlan, assemble
 from outrider.runtime.commands import Commands
 from outrider.runtime.control import ControlServer, Row, socket_path
@@ -42,6 +43,7 @@ from outrider.runtime.joining import (
     make_reception,
     make_rules,
     make_smtp_service,
+    make_sources,
 )
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.memory import MemoryGauge
@@ -99,7 +101,9 @@ class Server:
         self._resolver = DnsResolver(assembly.resolver)
         stack.push_async_callback(self._close_resolver)
         await self._start_delivery(stack)
-        self._reception = make_reception(assembly, self._core, self._lookup, self._manager)
+        self._sources = make_sources(assembly, self._core, self._lookup)
+        stack.push_async_callback(self._close_sources)
+        self._reception = make_reception(assembly, self._core, self._sources, self._manager)
         await self._start_control(stack)
         self._watch_signals(stack)
         self._in_background(self._keep_house())
@@ -221,7 +225,7 @@ class Server:
     def _change_over(self, loaded: Loaded, assembly: Assembly) -> None:
         """Nothing here waits or fails: all parts change in one step of the loop."""
         core = self._core
-        old_resolver, old_rules = self._resolver, self._rules
+        old = self._resolver, self._rules, self._sources
         self._loaded, self._assembly = loaded, assembly
         settings = assembly.config.limits
         core.limits.total, core.limits.per_address = settings.connections, settings.connections_per_address
@@ -233,17 +237,20 @@ class Server:
         self._dialler.reconfigure(assembly)
         self._manager.reconfigure(self._rules)
         self._operations.reconfigure(self._runner(self._rules))
-        self._reception = make_reception(assembly, core, self._lookup, self._manager)
+        self._sources = make_sources(assembly, core, self._lookup)
+        self._reception = make_reception(assembly, core, self._sources, self._manager)
         for plan in assembly.listeners:
             if plan.name in self._smtp:
                 self._smtp[plan.name].service = make_smtp_service(plan, assembly, core, self._reception)
             if plan.name in self._listeners:
                 self._listeners[plan.name].settings = listener_settings(plan)
-        self._in_background(self._retire(old_resolver, old_rules))
+        self._in_background(self._retire(*old))
 
-    async def _retire(self, resolver: DnsResolver, rules: Rules) -> None:
+    async def _retire(self, resolver: DnsResolver, rules: Rules, sources: FactSource | None) -> None:
         """What sessions and deliveries under way may still use, closed once they are surely done."""
         await asyncio.sleep(SESSION_GRACE_S)
+        if sources is not None:
+            await sources.close()
         await resolver.aclose()
         for transport in rules.transports.values():
             close = getattr(transport, "close", None)
@@ -333,6 +340,10 @@ class Server:
             close = getattr(transport, "close", None)
             if close is not None:
                 await asyncio.to_thread(close)
+
+    async def _close_sources(self) -> None:
+        if self._sources is not None:
+            await self._sources.close()
 
     async def _close_resolver(self) -> None:
         await self._resolver.aclose()

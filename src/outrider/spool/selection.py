@@ -40,6 +40,13 @@ def address_matches(pattern: str, address: Address | None) -> bool:
     return str(address).casefold() == pattern.strip("<>").casefold()
 
 
+def domain_octets(pattern: str) -> bytes | None:
+    """The domain of an address pattern as it must occur in the message's record; None if it names none."""
+    domain = pattern.strip("<>").rpartition("@")[2].lower()
+    # A literal is kept in mixed case ([IPv6:...]) and therefore not looked for in this way.
+    return domain.encode() if "@" in pattern and domain and domain[0] != "[" else None
+
+
 def _any_recipient(pattern: str, envelope: Envelope, item: Item) -> bool:
     return any(
         address_matches(pattern, envelope.recipients[status.index].address) for status in item.recipients

@@ -1,8 +1,8 @@
 """Large bodies in the database, piece by piece, so that every node can send what another took in.
 
 A body is read where it is sent, without waiting for a network: whoever leases the message first copies the
-pieces to a scratch file of its own, which goes when nobody holds the body any more. What is read from there is
-compared with the digests that were stored with the message, like any body in a file.
+pieces to a scratch file of its own, which goes when nobody holds the body any more. What is read from there
+is compared with the digests that were stored with the message, like any body in a file.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ async def fetch(
 
 
 class PostgresBodyWriter:
-    """See `spool.interface.BodyWriter`. Every piece is durable when its insert is; the message names them last."""
+    """See `spool.interface.BodyWriter`. A piece is durable when its insert is; the message names them last."""
 
     def __init__(
         self, database: Database, scratch: Scratch, message: MessageId, owner: str, inline_limit: int

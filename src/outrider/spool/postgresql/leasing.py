@@ -1,4 +1,4 @@
-"""Leases, operators' changes, recovery and purging on PostgreSQL: each function is the work of one transaction."""
+"""Leases, operators' changes, recovery and purging on PostgreSQL: each is the work of one transaction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from outrider.model.message import Event, Item, ItemKey, ItemState, MessageId
 from outrider.spool import codec, transitions
 from outrider.spool.bodies import BodyReference, decode_reference
 from outrider.spool.codec import Malformed, MessageRecord
-from outrider.spool.columns import ACTIVE, RANKS, STATES, SUSPECT, state_number
+from outrider.spool.columns import ACTIVE, RANKS, STATES, state_number
 from outrider.spool.interface import Change, Conflict, NotFound
 from outrider.spool.observer import SpoolObserver
 from outrider.spool.postgresql.database import Connection
@@ -54,14 +54,17 @@ SELECT message, number FROM outrider.items WHERE state = 0 AND destination = %b 
 ORDER BY next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED
 """
 _SUSPECT = """
-SELECT message, number FROM outrider.items WHERE state = 4 AND next_attempt_at <= %s AND destination <> ALL(%b::bytea[])
+SELECT message, number FROM outrider.items
+WHERE state = 4 AND next_attempt_at <= %s AND destination <> ALL(%b::bytea[])
 ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 _EXPIRED = """
 SELECT message, number FROM outrider.items WHERE state = 1 AND lease_until <= %s
 ORDER BY lease_until LIMIT 500 FOR UPDATE SKIP LOCKED
 """
-_OWN = "SELECT message, number FROM outrider.items WHERE state = 1 AND owner = %s ORDER BY message, number FOR UPDATE"
+_OWN = """
+SELECT message, number FROM outrider.items WHERE state = 1 AND owner = %s ORDER BY message, number FOR UPDATE
+"""
 _ONE = "SELECT message, number FROM outrider.items WHERE message = %s AND number = %s FOR UPDATE"
 _LEASED = """
 UPDATE outrider.items AS i
@@ -331,7 +334,7 @@ class Leasing:
         by: str,
         argument: str,
     ) -> Outcome:
-        """See `Spool.change`. In the order of their names, so that two operators cannot lock each other out."""
+        """See `Spool.change`. In the order of names, so that two operators cannot lock each other out."""
         outcome = Outcome()
         for key in sorted(set(keys), key=lambda key: (key.message, key.number)):
             try:
@@ -400,8 +403,6 @@ def read_found(row: Found) -> tuple[MessageRecord, Item]:
         raise Malformed("text that is not Unicode") from None
     record = codec.decode_message(row.message, row.record)
     item = codec.decode_item(row.key, destination, STATES[row.state], row.next_attempt_at, row.data)
-    if item.solo != (row.state == SUSPECT) and row.state != ACTIVE:
-        raise Malformed("the state does not agree with the record")
     codec.check_positions(record, item)
     return record, item
 

@@ -31,7 +31,8 @@ _MESSAGES = """
 INSERT INTO outrider.messages SELECT * FROM unnest(%b::text[], %b::double precision[], %b::bytea[])
 """
 _CONTENTS = """
-INSERT INTO outrider.contents SELECT * FROM unnest(%b::text[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
+INSERT INTO outrider.contents
+SELECT * FROM unnest(%b::text[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
 """
 _NAMED = "UPDATE outrider.bodies SET named = true WHERE name = ANY(%b::text[])"
 _ITEMS = """
@@ -55,7 +56,8 @@ _TRAIL = "INSERT INTO outrider.trail (message, data) SELECT * FROM unnest(%b::te
 # Two nodes may end the last two items of one message at once: the second waits here, and then sees the first.
 _LOCK = "SELECT 1 FROM outrider.messages WHERE id = ANY(%b::text[]) ORDER BY id FOR UPDATE"
 _FINISHED = """
-INSERT INTO outrider.finished SELECT v.message, v.at FROM unnest(%b::text[], %b::double precision[]) AS v(message, at)
+INSERT INTO outrider.finished
+SELECT v.message, v.at FROM unnest(%b::text[], %b::double precision[]) AS v(message, at)
 WHERE NOT EXISTS (SELECT 1 FROM outrider.items i WHERE i.message = v.message) ON CONFLICT DO NOTHING
 """
 _EMPTIED = """
@@ -98,7 +100,7 @@ class Writes:
         self.wake = self.wake or other.wake
 
     def _lists(self) -> tuple[list[object], ...]:
-        return (  # type: ignore[return-value]
+        return (
             self.messages,
             self.contents,
             self.items,

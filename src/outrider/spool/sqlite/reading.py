@@ -15,7 +15,7 @@ from outrider.spool.bodies import BodyFiles, decode_reference
 from outrider.spool.codec import Malformed, MessageRecord
 from outrider.spool.columns import STATE_NUMBERS, STATES
 from outrider.spool.interface import Filter, NotFound, QueueEntry, SpoolError
-from outrider.spool.selection import matches, wanted_states
+from outrider.spool.selection import domain_octets, matches, wanted_states
 from outrider.spool.sqlite.rows import SqlValue
 
 _MESSAGE = """
@@ -135,8 +135,8 @@ def find(connection: sqlite3.Connection, wanted: Filter) -> tuple[QueueEntry, ..
         "states": json.dumps([n for state in states for n in STATE_NUMBERS.get(state, ())]),
         "ids": json.dumps(list(wanted.ids)) if wanted.ids else None,
         "older": wanted.older_than,
-        "sender": _domain_octets(wanted.sender),
-        "recipient": _domain_octets(wanted.recipient),
+        "sender": domain_octets(wanted.sender),
+        "recipient": domain_octets(wanted.recipient),
     }
     searches: list[Iterator[tuple[int, QueueEntry]]] = []
     if any(state is not ItemState.DONE for state in states):
@@ -145,13 +145,6 @@ def find(connection: sqlite3.Connection, wanted: Filter) -> tuple[QueueEntry, ..
         searches.append(_search(connection, _SEARCH_DONE, values, wanted))
     merged = heapq.merge(*searches, key=itemgetter(0))
     return tuple(entry for _, entry in itertools.islice(merged, wanted.limit or None))
-
-
-def _domain_octets(pattern: str) -> bytes | None:
-    """The domain of an address pattern as it must occur in the message's record; None if it names none."""
-    domain = pattern.strip("<>").rpartition("@")[2].lower()
-    # A literal is kept in mixed case ([IPv6:...]) and therefore not looked for in this way.
-    return domain.encode() if "@" in pattern and domain and domain[0] != "[" else None
 
 
 def _search(

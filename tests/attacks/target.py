@@ -1,0 +1,171 @@
+"""The server that is attacked, and what must hold of it afterwards whatever was done to it."""
+
+from __future__ import annotations
+
+import itertools
+import mailbox
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.attacks.wire import Wire
+from tests.faults.sink import Sink
+from tests.peers.addresses import loopback_address
+from tests.peers.certificates import CertificateAuthority
+from tests.peers.outrider_server import OutriderServer
+from tests.peers.rooms import wait_until
+
+SMTP, SUBMISSION, SMTPS, NEXT_HOP = 2525, 2587, 2465, 2526
+
+Table = dict[str, object]
+
+
+def settings(address: str, next_hop: str, friend: str, files: Mapping[str, object]) -> Table:
+    """`here.example` has mailboxes, `open.example` is relayed to `next_hop` for anybody, `friend` may relay
+    everywhere. Limits on mistakes are far away, so that one session can carry a thousand of them."""
+    return {
+        "hostname": "mx.here.example",
+        "listeners": [
+            {"protocol": "smtp", "address": address, "port": SMTP},
+            {"protocol": "submission", "address": address, "port": SUBMISSION},
+            {"protocol": "submission", "address": address, "port": SMTPS, "tls": "implicit"},
+        ],
+        "dns": {"servers": []},
+        "tls": {"public_ca": [], **files},
+        "auth": {"users_file": "{dir}/users"},
+        "relay": {"networks": [f"{friend}/32"], "domains": ["open.example"]},
+        "net": {"private_destinations": ["127.0.0.0/8"]},
+        "domains": {"here.example": {"deliver": "maildir:{dir}/mail/{user}", "users": ["ann", "bob"]}},
+        "routes": {"*": f"smtp:[{next_hop}]:{NEXT_HOP}"},
+        "delivery": {"retry": [1]},
+        "spool": {"reserve": 0, "inline_limit": 16_384},
+        "limits": {
+            "message_size": 200_000,
+            "header_size": 30_000,
+            "errors": 1_000_000,
+            "junk_commands": 1_000_000,
+            "messages_per_session": 1_000_000,
+            "connections_per_address": 1_000,
+        },
+    }
+
+
+class Target:
+    """A server, its next hop, and the checks that follow every attack (`stands`)."""
+
+    def __init__(self, folder: Path, **changes: Mapping[str, object]) -> None:
+        """`changes` are merged into the sections of the settings."""
+        self.address, self.friend = loopback_address(), loopback_address()
+        next_hop = loopback_address()
+        self.authority = CertificateAuthority(folder / "authority")
+        files = self.authority.issue("mx.here.example")
+        tls = {"certificate": str(files.certificate), "key": str(files.key)}
+        tables = settings(self.address, next_hop, self.friend, tls)
+        for name, change in changes.items():
+            present = tables.get(name)
+            tables[name] = {**present, **change} if isinstance(present, Mapping) else change
+        self.sink = Sink(next_hop, NEXT_HOP)
+        self.server = OutriderServer(tables, command=_with_users_file())
+        self._seen = 0
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        self.sink.__enter__()
+        try:
+            self.server.__enter__()
+        except BaseException:
+            self.sink.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.server.__exit__(kind, value, trace)
+        finally:
+            self.sink.__exit__(kind, value, trace)
+
+    def connect(self, port: int = SMTP, *, source: str = "", greet: bool = True) -> Wire:
+        """A connection before EHLO."""
+        return Wire(self.address, port, source=source, greet=greet)
+
+    def session(self, port: int = SMTP, *, source: str = "") -> Wire:
+        """A connection after EHLO."""
+        wire = self.connect(port, source=source)
+        wire.ehlo()
+        return wire
+
+    # -- what the server did ---------------------------------------------------------------------------
+
+    def new_log(self) -> bytes:
+        """What was logged since the last call."""
+        with (self.server.folder / "log").open("rb") as log:
+            log.seek(self._seen)
+            text = log.read()
+        self._seen += len(text)
+        return text
+
+    def mailbox(self, user: str = "ann") -> list[bytes]:
+        """What lies in a mailbox."""
+        path = self.server.folder / "mail" / user
+        if not path.exists():
+            return []
+        box = mailbox.Maildir(path, create=False)
+        return [box.get_bytes(key) for key in box.keys()]  # noqa: SIM118 - iterating a Maildir reads all
+
+    def arrival(self, token: bytes) -> bytes:
+        """The content of the message with the token in it, as the next hop got it."""
+
+        def found() -> list[bytes]:
+            return [one.content for one in list(self.sink.arrivals) if token in one.content]
+
+        wait_until(lambda: bool(found()), f"a message with {token!r} at the next hop")
+        (content,) = found()
+        return content
+
+    def resident_octets(self) -> int:
+        """The memory that the server holds."""
+        pages = int(Path(f"/proc/{self.server.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def descriptors(self) -> int:
+        """How many files and sockets it has open."""
+        return len(os.listdir(f"/proc/{self.server.pid}/fd"))  # noqa: PTH208 - names only
+
+    # -- what must hold --------------------------------------------------------------------------------
+
+    def stands(self) -> None:
+        """The standing conditions: it lives, delivers the next ordinary message, has left nothing over in
+        its spool, and nothing went wrong inside."""
+        assert self.server.is_running()
+        self.serves()
+        log = self.new_log()
+        assert b'"internal_failure"' not in log, log[-3000:]
+        assert b"Traceback" not in log
+        wait_until(lambda: not self.bodies(), "the spool to be free of bodies that belong to nothing")
+
+    def serves(self) -> None:
+        """The next ordinary message is delivered."""
+        token = b"ordinary-%d-%d" % (os.getpid(), next(self._numbers))
+        with self.session(source=self.friend) as wire:
+            wire.begin(b"bob@open.example")
+            wire.expect(b"250", after=b"Subject: " + token + b"\r\n\r\nhello\r\n.")
+            wire.expect(b"221", after=b"QUIT")
+        self.arrival(token)
+
+    def bodies(self) -> list[Path]:
+        """The files of bodies in the spool."""
+        return [
+            path for path in (self.server.folder / "data" / "spool" / "bodies").rglob("*") if path.is_file()
+        ]
+
+
+def _with_users_file() -> tuple[str, ...]:
+    """The command, preceded by the making of the users file, which has to be there at the start."""
+    from tests.peers.outrider_server import OUTRIDER
+
+    program = f'umask 077; test -e users || cp /dev/null users; exec {OUTRIDER} "$@"'
+    return ("/bin/sh", "-c", program, "outrider")
