@@ -69,8 +69,9 @@ class FakeClock:
         timer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters[timer] = until
         waiting = asyncio.ensure_future(event.wait())
+        pair: list[asyncio.Future[Any]] = [timer, waiting]
         try:
-            await asyncio.wait([timer, waiting], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(pair, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._waiters.pop(timer, None)
             waiting.cancel()

@@ -287,6 +287,18 @@ async def test_many_at_once_are_all_there_and_all_different(tmp_path: Path) -> N
     assert len(files(tmp_path / "ann")) == 300
 
 
+async def test_an_order_handed_in_while_the_last_writer_ends_is_written(tmp_path: Path) -> None:
+    carrier = transport()
+
+    async def one_after_the_other() -> None:
+        for _ in range(50):
+            await carrier.deliver(job(), f"{tmp_path}/{{user}}")
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(8)))
+    carrier.close()
+    assert len(files(tmp_path / "ann")) == 400
+
+
 @pytest.mark.covers("SMTP-8")
 async def test_deliveries_under_way_together_share_the_directorys_fsync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -172,8 +172,23 @@ async def test_a_smart_host_is_looked_up_and_keeps_its_terms() -> None:
     lookup.address_answers["smart.example"] = ("10.0.0.9",)
     (hop,) = (await plan(lookup, way=way)).hops
     assert (hop.tls.level, hop.username, hop.addresses) == ("verify", "us", (ip_address("10.0.0.9"),))
-    lookup.address_answers["smart.example"] = no_such_name()
-    assert outcome(await plan(lookup, way=way)) == (Kind.FAILED, "5.4.4")
+
+
+@pytest.mark.covers("SMTP-6")
+@pytest.mark.parametrize("answer", [no_such_name(), NoRecords("none"), ("0.0.0.0",)])
+async def test_a_configured_host_that_does_not_exist_costs_no_mail(
+    answer: NoRecords | tuple[str, ...],
+) -> None:
+    lookup = FakeLookup()
+    lookup.address_answers["smart.example"] = answer
+    found = await plan(lookup, way=HostWay("smtp", "smart.example", 25))
+    assert outcome(found) == (Kind.DEFERRED, "4.3.5")
+
+
+@pytest.mark.covers("TLS-4a")
+async def test_qmtp_is_never_used_where_a_detour_carries_a_demand_for_tls() -> None:
+    way = HostWay("qmtp", "8.8.8.8", 209, ip_address("8.8.8.8"), tls=TlsRequirement("encrypt"))
+    assert outcome(await plan(FakeLookup(), way=way)) == (Kind.DEFERRED, "4.7.4")
 
 
 async def test_only_what_dnssec_vouches_for_as_a_whole_is_secure() -> None:

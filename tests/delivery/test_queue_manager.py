@@ -476,6 +476,31 @@ async def test_stop_lets_deliveries_end_and_gives_the_rest_back() -> None:
 
 
 @pytest.mark.covers("SEC-214")
+async def test_what_is_leased_while_stop_is_called_is_given_back() -> None:
+    async with World() as world:
+        message = await world.queue("x@b.example")
+        lease_due = world.spool.lease_due
+        leasing, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(*args: Any, **options: Any) -> Any:
+            leased = await lease_due(*args, **options)
+            leasing.set()
+            await go_on.wait()
+            return leased
+
+        world.spool.lease_due = slow  # type: ignore[method-assign]
+        world.run()
+        await leasing.wait()
+        stopping = asyncio.ensure_future(world.stop())
+        await settle_down()
+        go_on.set()
+        await stopping
+        (item,) = await world.spool.items(message)
+        assert item.state is ItemState.READY
+        assert world.dialler.dialled == []
+
+
+@pytest.mark.covers("SEC-214")
 async def test_stop_ends_what_does_not_end_by_itself() -> None:
     async with World() as world:
         world.dialler.gate = asyncio.Event()

@@ -179,19 +179,21 @@ class _Tap:
 
 
 def script(*replies: bytes | str, hold: bool = False) -> Handler:
-    """Say the first, then one more for each line that is heard; then close, or `hold` the connection."""
+    """Say the first, then one more for each line that is heard, and one after the content that follows a 354;
+    then close, or `hold` the connection."""
 
     async def follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for number, reply in enumerate(replies):
-            if number and not await reader.readline():
+        content_next = True  # nothing is read before the greeting
+        for reply in replies:
+            if not content_next and not await reader.readline():
                 return
             octets = reply.encode() + b"\r\n" if isinstance(reply, str) else reply
             if octets:
                 writer.write(octets)
                 await writer.drain()
-            if octets.startswith(b"354"):
+            content_next = octets.startswith(b"354")
+            if content_next:
                 await reader.readuntil(b"\r\n.\r\n")
-                writer.write(b"")
         if hold:
             await reader.read(1 << 20)
             await asyncio.sleep(3600)

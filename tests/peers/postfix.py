@@ -168,7 +168,7 @@ class PostfixServer(MailServer):
 
     def _master(self) -> str:
         """Services without the inner chroot: the room is one already."""
-        plain = ("smtp", "relay", "error", "retry", "discard", "virtual", "lmtp", "anvil", "scache")
+        plain = ("smtp", "relay", "error", "retry", "discard", "virtual", "lmtp")
         programs = {"relay": "smtp", "retry": "error"}
         unprivileged = {"virtual"}
         return lines(
@@ -186,6 +186,8 @@ class PostfixServer(MailServer):
             "proxymap unix - - n - - proxymap",
             "showq unix n - n - - showq",
             "local unix - n n - - local",
+            "anvil unix - - n - 1 anvil",
+            "scache unix - - n - 1 scache",
             *(
                 f"{name} unix - {'n' if name in unprivileged else '-'} n - - {programs.get(name, name)}"
                 for name in plain

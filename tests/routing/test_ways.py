@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from outrider.routing.tls_policy import TlsRequirement
+from outrider.routing.tls_policy import NO_TLS, TlsRequirement
 from outrider.routing.ways import (
     ErrorWay,
     HostOptions,
@@ -32,7 +32,10 @@ WAYS: list[tuple[str, Way]] = [
     ("smtps:smart.example", HostWay("smtps", "smart.example", 465)),
     ("qmtp:q.example", HostWay("qmtp", "q.example", 209)),
     ("lmtp:127-0-0-1.example:24", HostWay("lmtp", "127-0-0-1.example", 24)),
-    ("lmtp:unix:/run/dovecot/lmtp", HostWay("lmtp", "", 0, socket_path="/run/dovecot/lmtp")),
+    (
+        "lmtp:unix:/run/dovecot/lmtp",
+        HostWay("lmtp", "", 0, None, "/run/dovecot/lmtp", NO_TLS),
+    ),
     ("maildir:/var/mail/{domain}/{user}", LocalWay("maildir", "/var/mail/{domain}/{user}")),
     ("pipe:/usr/bin/filter -f {sender} {user}", LocalWay("pipe", "/usr/bin/filter -f {sender} {user}")),
     ("discard:", LocalWay("discard", "")),

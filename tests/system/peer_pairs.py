@@ -13,8 +13,6 @@ TLS_SERVERS: list[type[MailServer]] = [PostfixServer, EximServer, SendmailServer
 """OpenSMTPD cannot be a TLS server here; see its module."""
 UTF8_PEERS: list[type[MailServer]] = [PostfixServer, EximServer]
 """Those that offer SMTPUTF8."""
-CHUNKING_PEERS: list[type[MailServer]] = [PostfixServer, EximServer]
-"""Those that offer CHUNKING."""
 
 
 def title(peer: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -90,8 +91,6 @@ def queued(server: OutriderServer, *filters: str) -> list[dict[str, Any]]:
 
 def json_rows(server: OutriderServer, *words: str, check: bool = True) -> list[dict[str, Any]]:
     """The objects that a command prints with --json, one a line."""
-    import json
-
     shown = server.cli(*words, "--json", check=check).stdout.decode()
     return [json.loads(line) for line in shown.split("\n") if line]
 

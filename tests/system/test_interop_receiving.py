@@ -9,7 +9,7 @@ from tests.peers.certificates import CertificateAuthority
 from tests.peers.mailserver import MailServer
 from tests.peers.outrider_server import OutriderServer
 from tests.system.peer_pairs import PEERS, UTF8_PEERS, title
-from tests.system.sites import body_of, headers_of, site, wait_mailbox
+from tests.system.sites import body_of, headers_of, site, utf8_transaction, wait_mailbox
 from tests.system.test_interop_sending import EIGHT_BIT
 
 
@@ -36,9 +36,7 @@ def test_in_clear_with_one_of_two_recipients_refused(sending: type[MailServer], 
 
 @pytest.mark.covers("TLS-6", "SMTP-4")
 @pytest.mark.parametrize("sending", PEERS, ids=title)
-def test_under_verified_tls(
-    sending: type[MailServer], address: str, authority: CertificateAuthority
-) -> None:
+def test_under_verified_tls(sending: type[MailServer], address: str, authority: CertificateAuthority) -> None:
     with (
         OutriderServer(site("alpha.example", address, tls=authority.issue("mx.alpha.example"))) as server,
         sending(
@@ -69,8 +67,6 @@ def test_an_internationalized_address(sending: type[MailServer], address: str) -
             loopback_address(), local_domains=["beta.example"], relay_to={"alpha.example": (address, 25)}
         ) as beta,
     ):
-        from tests.system.sites import utf8_transaction
-
         reply = utf8_transaction(beta.address, "bob@beta.example", "ænn@alpha.example", EIGHT_BIT)
         assert reply.startswith(b"250 ")
         [message] = wait_mailbox(server, "ænn")

@@ -58,7 +58,7 @@ def test_the_four_cells(
             assert rcpt_reply(address, recipient).startswith(wanted)
             if not wanted.startswith(b"250"):
                 # The log says what the peer was told, in the same words.
-                [event] = server.log_events("refused")
+                [event] = server.wait_event("refused")
                 assert wanted.decode() in str(event["reply"])
 
 

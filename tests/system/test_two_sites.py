@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import pytest
@@ -45,7 +46,9 @@ def test_by_dns_under_verified_tls(authority: CertificateAuthority, swaks_client
             assert "verified mx.beta.example" in str(event["tls"])
     assert body_of(message) == body_of(CONTENT)
     # One Received field each, the last host's on top, both over TLS.
-    trace = re.findall(rb"^Received: .*?\n\tby (\S+) .*? with (\S+) id (\S+)", headers_of(message), re.M | re.S)
+    trace = re.findall(
+        rb"^Received: .*?\n\tby (\S+) .*? with (\S+) id (\S+)", headers_of(message), re.MULTILINE | re.DOTALL
+    )
     assert [(host, protocol) for host, protocol, _ in trace] == [
         (b"mx.beta.example", b"ESMTPS"),
         (b"mx.alpha.example", b"ESMTPS"),
@@ -54,11 +57,7 @@ def test_by_dns_under_verified_tls(authority: CertificateAuthority, swaks_client
 
 
 @pytest.mark.covers("SMTP-1", "SMTP-2a", "SMTP-3")
-def test_an_attachment_arrives_octet_for_octet(
-    authority: CertificateAuthority, swaks_client: Swaks
-) -> None:
-    import base64
-
+def test_an_attachment_arrives_octet_for_octet(authority: CertificateAuthority, swaks_client: Swaks) -> None:
     encoded = base64.encodebytes(BINARY).replace(b"\n", b"\r\n")
     content = (
         b"From: ann@alpha.example\r\nTo: bob@beta.example\r\nSubject: picture\r\nMIME-Version: 1.0\r\n"

@@ -35,6 +35,7 @@ from outrider.routing.tls_policy import TlsRequirement
 from outrider.routing.ways import HostWay, MxWay
 
 IPAddress = IPv4Address | IPv6Address
+_Addresses = tuple[tuple[IPAddress, ...], bool, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +73,24 @@ class HopPlanner:
             return Plan((), failed("5.4.4", f"no way to {domain}: {error.reason}"))
 
     async def _host(self, way: HostWay) -> Plan:
+        if way.protocol == "qmtp" and way.tls.required:
+            return Plan((), deferred("4.7.4", f"qmtp cannot meet tls = {way.tls.level!r}, which is demanded"))
         if way.socket_path:
             return Plan((_host_hop(way, (way.socket_path,)),))
         if way.address is not None:
             return self._literal(way, way.address)
-        found = await self._lookup.addresses(way.host)
+        try:
+            found = await self._lookup.addresses(way.host)
+        except LookupTemporary:
+            raise
+        except LookupFailed as error:
+            # A host of ours that does not exist is the operator's mistake: no mail is lost over it (SMTP-6).
+            return Plan((), deferred("4.3.5", f"the configured host {way.host}: {error.reason}"))
         # The operator named this host, so it may be private; an address that is no host's never is one.
         usable = [one for one in found.addresses if not one.is_unspecified and not one.is_multicast]
         addresses = interleave(usable, self._chance, ipv6=self._net.ipv6)[:MAX_ADDRESSES]
         if not addresses:
-            return Plan((), failed("5.4.4", f"{way.host} has no usable address"))
+            return Plan((), deferred("4.3.5", f"the configured host {way.host} has no usable address"))
         return Plan((_host_hop(way, addresses, secure=found.secure),))
 
     def _literal(self, way: HostWay, address: IPAddress) -> Plan:
@@ -111,7 +120,7 @@ class HopPlanner:
         self, domain: str, tls: TlsRequirement, records: MxRecords, ranked: tuple[Exchanger, ...]
     ) -> Plan:
         hosts = tuple(dict.fromkeys(one.host for one in ranked))
-        answers = await asyncio.gather(*(self._addresses_of(host) for host in hosts))
+        answers = await self._addresses_of_all(hosts)
         known = dict(zip(hosts, answers, strict=True))
         found = targets(
             domain,
@@ -132,7 +141,12 @@ class HopPlanner:
         hops = (self._hop(target, tls, secure=secure[target.host]) for target in found)
         return Plan(tuple(hop for hop in hops if not (tls.required and hop.protocol == "qmtp")))
 
-    async def _addresses_of(self, host: str) -> tuple[tuple[IPAddress, ...], bool, str]:
+    async def _addresses_of_all(self, hosts: tuple[str, ...]) -> list[_Addresses]:
+        if len(hosts) == 1:  # the usual case needs no tasks
+            return [await self._addresses_of(hosts[0])]
+        return list(await asyncio.gather(*(self._addresses_of(host) for host in hosts)))
+
+    async def _addresses_of(self, host: str) -> _Addresses:
         """Addresses, whether DNSSEC vouches for them, and why there is no knowing (a temporary failure)."""
         try:
             answer = await self._lookup.addresses(host)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from outrider.delivery.carrying import Feedback, Outcome
@@ -186,7 +186,7 @@ class QueueManager:
         """Fresh mail, leased, from memory. What there is no room for goes back to the spool, due at once."""
         try:
             now = self._clock.now()
-            room = 0 if self._stopping else self._capacity - len(self._held)
+            room = 0 if self._stopping else max(0, self._capacity - len(self._held))
             for one in leased[:room]:
                 self._admit(one, now)
             if leased[room:]:
@@ -210,6 +210,9 @@ class QueueManager:
         self._full = False
         self._look_at = now + POLL_S
         found = await self._spool.lease_due(now, now + self._lease_s, wanted, avoid=self._avoided())
+        if self._stopping:
+            await self._release_leased(found, now)
+            return
         for one in found:
             self._admit(one, now)
         if len(found) == wanted:
@@ -259,10 +262,11 @@ class QueueManager:
         if self._suspect is not None or now < self._solo_at:
             return
         self._solo_at = now + SOLO_INTERVAL_S
-        for leased in await self._spool.lease_due(
-            now, now + self._lease_s, 1, avoid=self._avoided(), solo=True
-        ):
-            self._suspect = self._entry(leased, solo=True)
+        found = await self._spool.lease_due(now, now + self._lease_s, 1, avoid=self._avoided(), solo=True)
+        if self._stopping:
+            await self._release_leased(found, now)
+        elif found:
+            self._suspect = self._entry(found[0], solo=True)
             self._suspect_since = now
             self._held[self._suspect.key] = self._suspect
 
@@ -274,7 +278,7 @@ class QueueManager:
             self._start_suspect(self._suspect)
             return
         now = self._clock.now()
-        total = self._runner.rules.delivery.total
+        total = max(1, self._runner.rules.delivery.total)
         while not self._stopping and len(self._running) < total:
             entry = self._board.next(now)
             if entry is None:
@@ -296,7 +300,7 @@ class QueueManager:
         runner = self._runner
         try:
             if entry.leased.message.content is None:
-                await self._hold_without_content(entry, runner)
+                await self._defer_without_content(entry, runner)
                 return
             outcome = await runner.carry(entry)
             not_before = self._learn(entry, outcome)
@@ -305,10 +309,11 @@ class QueueManager:
         finally:
             self._ended(entry)
 
-    async def _hold_without_content(self, entry: Entry, runner: ItemRunner) -> None:
+    async def _defer_without_content(self, entry: Entry, runner: ItemRunner) -> None:
         reason = deferred("4.3.0", "the message's content is missing from the spool")
         self._observer.own_failure("reading content", LookupError(reason.text), entry.key.message)
-        await runner.record(put_off(entry.leased, reason, self._clock.now()))
+        attempt = put_off(entry.leased, reason, self._clock.now())
+        self._note(await runner.record(replace(attempt, counts=True)))
 
     def _ended(self, entry: Entry) -> None:
         self._running.pop(entry.key, None)

@@ -18,7 +18,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from pathlib import Path
+
+import msgspec
 
 Value = str | int | float | bool | None | list[str]
 
@@ -130,7 +133,7 @@ def render_json(at: float, level: Level, event: str, fields: Mapping[str, Value]
         if value is None or value == "":
             continue
         record[name] = _bounded(value)
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return msgspec.json.encode(record).decode() + "\n"
 
 
 def render_text(at: float, level: Level, event: str, fields: Mapping[str, Value]) -> str:
@@ -151,6 +154,8 @@ def escape(text: str) -> str:
     """Control characters, line separators and direction marks made visible; bounded."""
     if len(text) > MAX_VALUE:
         text = text[:MAX_VALUE] + "..."
+    if text.isprintable():
+        return text  # nearly always
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
@@ -163,7 +168,13 @@ def _bounded(value: Value) -> Value:
 
 
 def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second = int(at)
+    return f"{_second(second)}.{int((at - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def stderr_is_terminal() -> bool:

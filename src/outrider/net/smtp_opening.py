@@ -27,7 +27,15 @@ from outrider.net.client_tls import ClientTls, SeenStartTls
 from outrider.net.dialling import Destination, DialFailed, Dialling, name_of
 from outrider.net.tls import TlsTimes, TlsTransport, start_tls_client
 from outrider.net.tls_files import TlsConfigError
-from outrider.net.tls_info import TlsExportError, TlsFailure, TlsHandshakeError, TlsInfo, TlsSessionError
+from outrider.net.tls_info import (
+    TlsCause,
+    TlsConnectionError,
+    TlsExportError,
+    TlsFailure,
+    TlsHandshakeError,
+    TlsInfo,
+    TlsStage,
+)
 from outrider.protocols.smtp.client import SmtpClient
 from outrider.protocols.smtp.client_content import LongLines
 from outrider.protocols.smtp.client_events import (
@@ -285,10 +293,11 @@ class Opening:
     async def _opened_under_tls(self, link: SmtpLink) -> None:
         event = await link.event()
         if isinstance(event, SessionEnded):
-            if isinstance(link.lost, TlsSessionError):
-                # TLS 1.3: how the server likes our certificate is known only after our side of the handshake.
+            if event.ending.how is End.LOST:
+                # In TLS 1.3 a server judges our certificate when our side of the handshake is complete, and many
+                # a broken one fails with its first record: for the policy that is still the handshake.
                 self._tls_line = ""
-                raise self._handshake_failed(link.lost.failure)
+                raise self._handshake_failed(_broken_after_handshake(link.lost, event.ending.text))
             raise self._ended(event)
         _expect(event, SessionOpened)
 
@@ -341,6 +350,12 @@ class Opening:
         password = await asyncio.to_thread(_read_password, hop.password_file) if hop.password_file else ""
         has_certificate = hop.tls.level == "mutual" or bool(hop.tls.certificate)
         return ClientCredentials(hop.username, password, has_certificate, binding, token_urlsafe(24))
+
+
+def _broken_after_handshake(error: Exception | None, text: str) -> TlsFailure:
+    if isinstance(error, TlsConnectionError):
+        return error.failure
+    return TlsFailure(TlsStage.SESSION, TlsCause.PEER_CLOSED, f"{text} without a word under TLS", "", "")
 
 
 class _Wire(asyncio.Protocol):

@@ -8,6 +8,7 @@ A `*` or `.parent` route never takes mail away from a local domain; an exact one
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from outrider.config.schema import Config, Route
 from outrider.model.address import AddressError, literal_address, parse_domain
@@ -136,9 +137,13 @@ class RouteTable:
             return Routed(ErrorWay("4.3.5", text), route, self._delivery.concurrency)
         entry = self._hosts.get(str(way)) or _Entry(way, self._default_tls, self._delivery.concurrency, 0.0)
         demanded = self._lookup(domain)
-        if demanded is not None and isinstance(entry.way, HostWay | MxWay):
+        if demanded is not None and _crosses_a_network(entry.way):
             entry = replace(entry, way=replace(entry.way, tls=for_detour(entry.way.tls, demanded.tls)))
         return _routed(entry, domain)
+
+
+def _crosses_a_network(way: Way) -> TypeGuard[HostWay | MxWay]:
+    return isinstance(way, MxWay) or (isinstance(way, HostWay) and not way.socket_path)
 
 
 def _routed(entry: _Entry, domain: str) -> Routed:

@@ -34,6 +34,8 @@ class TlsRequirement:
 OPPORTUNISTIC = TlsRequirement()
 """TLS where the host offers it, believed about nothing (RFC 7435)."""
 
+NO_TLS = TlsRequirement("none")
+
 
 def default_requirement(delivery: Delivery) -> TlsRequirement:
     """What holds for destinations without an entry of their own."""

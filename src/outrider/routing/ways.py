@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from outrider.model.address import AddressError, parse_domain
 from outrider.model.reply import is_status
-from outrider.routing.tls_policy import OPPORTUNISTIC, TlsRequirement
+from outrider.routing.tls_policy import NO_TLS, OPPORTUNISTIC, TlsRequirement
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -170,7 +170,9 @@ def _socket_way(protocol: str, path: str, extra: tuple[TlsRequirement, str, str]
         raise WayError("only lmtp: can go to a unix socket")
     if not path.startswith("/"):
         raise WayError("unix: needs an absolute path")
-    return HostWay(protocol, "", 0, None, path, *extra)
+    _, username, password_file = extra
+    # No stranger is on that line: TLS is not asked for, whatever holds for destinations in general.
+    return HostWay(protocol, "", 0, None, path, NO_TLS, username, password_file)
 
 
 def _split_port(text: str, default: int) -> tuple[str, int]:

@@ -30,7 +30,6 @@ def open_spool(
             scratch=Path(config.data_dir) / "scratch",
             inline_limit=settings.inline_limit,
             reserve=settings.reserve,
-            lease_s=settings.lease,
             poison_after=config.delivery.poison_after,
             observer=observer,
         )

@@ -96,7 +96,7 @@ async def fetch(
 
 
 class PostgresBodyWriter:
-    """See `spool.interface.BodyWriter`. A piece is durable when its insert is; the message names them last."""
+    """See `spool.interface.BodyWriter`. A piece is durable when its insert is."""
 
     def __init__(
         self, database: Database, scratch: Scratch, message: MessageId, owner: str, inline_limit: int

@@ -8,6 +8,7 @@ before anybody is answered (SEC-94). Only when that cannot be learnt in time, `C
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -81,6 +82,14 @@ class Database:
 
     async def open(self) -> None:
         """Connect. Raises UnsafeSettings, SpoolUnavailable."""
+        # Once without the pool, which would go on trying and keep the reason to itself.
+        try:
+            async with await self.new_connection() as connection:
+                await self._check(connection)
+        except psycopg.Error as error:
+            raise SpoolUnavailable(
+                f"the spool's database cannot be reached ({type(error).__name__})"
+            ) from None
         self._pool = AsyncConnectionPool(
             self._conninfo,
             connection_class=AsyncConnection[TupleRow],
@@ -92,13 +101,7 @@ class Database:
             open=False,
             name="outrider-spool",
         )
-        try:
-            await self._pool.open(wait=True, timeout=WAIT_SECONDS * 2)
-        except (PoolTimeout, psycopg.Error):
-            await self.close()
-            if self._unsafe:
-                raise UnsafeSettings(self._unsafe) from None
-            raise SpoolUnavailable("the spool's database cannot be reached") from None
+        await self._pool.open()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -150,6 +153,7 @@ class Database:
         except SpoolUnavailable as error:
             if not is_lost(error.__cause__):
                 raise
+        await self._replace_lost()
         async with self.connection() as connection:
             return await work(connection)
 
@@ -163,7 +167,14 @@ class Database:
         except SpoolUnavailable as error:
             if isinstance(error, CommitUnknown) or not is_lost(error.__cause__):
                 raise
+        await self._replace_lost()
         return await self._transact(work)
+
+    async def _replace_lost(self) -> None:
+        """Where one connection is gone, others are likely to be."""
+        if self._pool is not None:
+            with contextlib.suppress(psycopg.Error, PoolTimeout, PoolClosed):
+                await self._pool.check()
 
     async def _transact(self, work: Work[T]) -> T:
         number = ""

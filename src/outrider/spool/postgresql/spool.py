@@ -204,9 +204,8 @@ class PostgresSpool:
         if "\0" in message.id:
             raise ValueError("NUL in an id")
         items = transitions.first_items(message)
-        prepared = _Prepared(
-            Writes(messages=[(message.id, message.received_at, codec.encode_message(message))])
-        )
+        row = (message.id, message.received_at, codec.encode_message(message))
+        prepared = _Prepared(Writes(messages=[row]))
         stored = transitions.stored_message(message)
         for item in items:
             kept = item
@@ -523,7 +522,7 @@ class PostgresSpool:
                 return forgotten
 
     def check_room(self) -> None:
-        """See `Spool.check_room`: room for copies here; the database's own room shows when it is written to."""
+        """See `Spool.check_room`: room for copies here; the database's own shows when it is written to."""
         if self._batches is None:
             raise SpoolUnavailable("the spool is closed")
         now = time.monotonic()

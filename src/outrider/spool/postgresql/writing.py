@@ -95,20 +95,14 @@ class Writes:
 
     def join(self, other: Writes) -> None:
         """Add what another has."""
-        for mine, others in zip(self._lists(), other._lists(), strict=True):
-            mine.extend(others)  # type: ignore[arg-type]
+        self.messages += other.messages
+        self.contents += other.contents
+        self.items += other.items
+        self.bodies += other.bodies
+        self.changed += other.changed
+        self.trail += other.trail
+        self.finished += other.finished
         self.wake = self.wake or other.wake
-
-    def _lists(self) -> tuple[list[object], ...]:
-        return (
-            self.messages,
-            self.contents,
-            self.items,
-            self.bodies,
-            self.changed,
-            self.trail,
-            self.finished,
-        )
 
 
 @dataclass(slots=True)

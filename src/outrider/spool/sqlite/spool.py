@@ -215,7 +215,7 @@ class SqliteSpool:
             future.set_exception(error)
         else:
             committed = self._store_committed(future, prepared)
-            writer.submit(Request(future, prepared.rows, None, committed, prepared.undo))
+            writer.submit(Request(future, prepared.rows, committed=committed, failed=prepared.undo))
         return cast(Awaitable[tuple[Leased, ...]], future)
 
     def _store_committed(
@@ -359,7 +359,7 @@ class SqliteSpool:
                 report.undo()
 
         rows = ending.rows if ending.call is None else None
-        writer.submit(Request(future, rows, ending.call, committed, failed))
+        writer.submit(Request(future, rows, ending.call, True, committed, failed))
         return future
 
     def _content_damaged(self, message: MessageId, why: str) -> None:

@@ -37,6 +37,10 @@ from outrider.spool.sqlite.rows import Rows, write_rows
 
 LARGEST_BATCH = 1024
 """Requests in one transaction: more would make the first wait for the last without saving anything."""
+LINGER_S = 0.003
+"""How long what can wait - the record of a delivery - waits for a message to share its commit. A message that
+comes ends the wait, so nothing that a peer waits for is delayed; a crash in these milliseconds repeats a
+delivery, as it does at any moment between the delivery and its record."""
 REOPEN_SECONDS = 1.0
 """Between two tries to open a database that failed."""
 CHECKPOINT_OCTETS = 16 * 1024 * 1024
@@ -61,6 +65,8 @@ class Request:
     future: asyncio.Future[object]
     rows: Rows | None = None
     call: Call | None = None
+    can_wait: bool = False
+    """Nobody outside waits for it: it may go with a commit that comes soon (see `LINGER_S`)."""
     committed: Callable[[object], object] | None = None
     failed: Callable[[], None] | None = None
     result: object = None
@@ -136,6 +142,7 @@ class Writer:
             if not waiting:
                 stopping = self._take(waiting, wait=True)
             stopping = self._take(waiting, wait=False) or stopping
+            stopping = stopping or self._linger(waiting)
             batch, waiting = waiting[:LARGEST_BATCH], waiting[LARGEST_BATCH:]
             if batch:
                 self._serve(batch)
@@ -149,6 +156,21 @@ class Writer:
                     return True
                 waiting += batch
                 wait = False
+        return False
+
+    def _linger(self, waiting: list[Request]) -> bool:
+        """While all that waits can wait, give a message the chance to come; True as for `_take`."""
+        until = time.monotonic() + LINGER_S
+        seen = 0
+        while all(request.can_wait for request in waiting[seen:]):
+            seen = len(waiting)
+            try:
+                batch = self._batches.get(timeout=max(until - time.monotonic(), 0.0))
+            except queue.Empty:
+                return False
+            if batch is None:
+                return True
+            waiting += batch
         return False
 
     def _serve(self, batch: list[Request]) -> None:
