@@ -101,7 +101,7 @@ def _wait_empty(subject: Subject) -> None:
     while subject.waiting():
         if time.monotonic() > limit:
             raise RuntimeError(f"{subject.name}: the queue did not empty")
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def run(shapes: tuple[Shape, ...], rounds: int, scale: float) -> list[Figure]:

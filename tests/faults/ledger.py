@@ -1,4 +1,4 @@
-"""What the server says of its own mail, asked as the command line does, without a process for each question."""
+"""What the server says of its mail, asked as the command line does, but without a process for each question."""
 
 from __future__ import annotations
 

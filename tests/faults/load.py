@@ -9,6 +9,7 @@ import itertools
 import random
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -32,12 +33,12 @@ class Mail:
         return f"sender-{self.token}@{DOMAIN}"
 
 
-def make_mail(token: str, chance: random.Random, size: int | None = None) -> Mail:
-    """A message of a random size for one to three recipients; in one of eight, one of them is refused."""
+def make_mail(token: str, chance: random.Random, size: int) -> Mail:
+    """A message for one to three recipients; in one of eight, one more, who is refused."""
     names = [f"{letter}-{token}@{DOMAIN}" for letter in "abc"[: chance.randint(1, 3)]]
     if chance.random() < 1 / 8:
         names.append(f"refused-{token}@{DOMAIN}")
-    body = _body(size if size is not None else chance.choice(SIZES), chance)
+    body = _body(size, chance)
     digest = hashlib.sha256(body).hexdigest()
     header = f"X-Token: {token}\r\nMessage-ID: <{token}@load.example>\r\nX-Digest: {digest}\r\n\r\n"
     return Mail(token, tuple(names), header.encode() + body)
@@ -57,9 +58,12 @@ def _body(size: int, chance: random.Random) -> bytes:
 class Load:
     """Sessions in a thread, by `with`: they connect, send, and connect again, until the block ends."""
 
-    def __init__(self, address: str, port: int, *, sessions: int = 8, seed: int = 1) -> None:
+    def __init__(
+        self, address: str, port: int, *, sessions: int = 8, sizes: Sequence[int] = SIZES, seed: int = 1
+    ) -> None:
         self._target = (address, port)
         self._sessions = sessions
+        self._sizes = sizes
         self._chance = random.Random(seed)
         self._numbers = itertools.count(1)
         self._stopping = threading.Event()
@@ -99,7 +103,7 @@ class Load:
         writer.write(b"EHLO load.example\r\n")
         await _reply(reader)
         while not self._stopping.is_set():
-            mail = make_mail(f"t{next(self._numbers):06d}", self._chance)
+            mail = make_mail(f"t{next(self._numbers):06d}", self._chance, self._chance.choice(self._sizes))
             self.offered[mail.token] = mail
             answer = await send_one(reader, writer, mail)
             if not answer.startswith(b"250"):

@@ -245,9 +245,10 @@ async def under_load(
 
 
 class Proxy:
-    """Between node and server; once armed, it breaks every connection at its next COMMIT.
+    """Between node and server; once armed, it breaks every connection at the next COMMIT.
 
-    `deliver`: the server gets the COMMIT and answers, but the node never hears of it.
+    `deliver`: the server gets the COMMIT and answers, but the node never hears of it. `refusing`: no new
+    connection is let through from then on.
     """
 
     def __init__(self, server: PostgresServer) -> None:
@@ -257,46 +258,62 @@ class Proxy:
         self.deliver = True
         self.refusing = False
         self._listener: asyncio.Server | None = None
+        self._streams: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Proxy:
-        self._listener = await asyncio.start_server(self._serve, self.address, 5432)
+        self._listener = await asyncio.start_server(self._accept, self.address, 5432)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         assert self._listener is not None
         self._listener.close()
+        self._break()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.refusing:
+        if self.refusing and not self.armed:
             writer.close()
             return
-        to_server = await asyncio.open_connection(self._server.address, self._server.port)
-        broken = asyncio.Event()
-        back = asyncio.create_task(self._back(to_server[0], writer, broken))
+        from_server, to_server = await asyncio.open_connection(self._server.address, self._server.port)
+        self._streams += [writer, to_server]
+        back = asyncio.create_task(_copy(from_server, writer))
         with contextlib.suppress(ConnectionError):
             while octets := await reader.read(65_536):
                 if self.armed and b"COMMIT" in octets:
-                    self.armed = False
-                    self.refusing = not self.deliver and self.refusing
-                    broken.set()
-                    if self.deliver:
-                        to_server[1].write(octets)
-                        await to_server[1].drain()
-                        await asyncio.sleep(0.2)
+                    await self._strike(writer, to_server, octets)
                     break
-                to_server[1].write(octets)
-        for stream in (writer, to_server[1]):
-            stream.close()
+                to_server.write(octets)
+        writer.close()
+        to_server.close()
         await back
 
-    async def _back(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, broken: asyncio.Event
+    async def _strike(
+        self, writer: asyncio.StreamWriter, to_server: asyncio.StreamWriter, octets: bytes
     ) -> None:
-        with contextlib.suppress(ConnectionError):
-            while octets := await reader.read(65_536):
-                if not broken.is_set():
-                    writer.write(octets)
-        writer.close()
+        self.armed = False
+        writer.transport.abort()
+        if self.deliver:
+            to_server.write(octets)
+            await to_server.drain()
+            await asyncio.sleep(0.2)
+        self._break()
+
+    def _break(self) -> None:
+        for stream in self._streams:
+            stream.close()
+        self._streams.clear()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while octets := await reader.read(65_536):
+            writer.write(octets)
+    writer.close()
 
 
 @pytest.mark.covers("SEC-94")

@@ -189,7 +189,7 @@ async def test_a_read_only_device_is_named_at_start(small_disk: Path) -> None:
     await first.store(kept := message())
     await first.close()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(SpoolUnavailable, match="[Rr]ead-only"):
+    with pytest.raises(SpoolUnavailable, match=r"[Rr]ead-only"):
         await SqliteSpool(small_disk / "spool", reserve=0).start(NOW)
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     await (again := SqliteSpool(small_disk / "spool", reserve=0)).start(NOW)

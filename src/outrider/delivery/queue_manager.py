@@ -237,7 +237,9 @@ class QueueManager:
         entry = self._entry(leased)
         self._held[entry.key] = entry
         if self._is_paused(entry):
-            self._in_background(self._release([entry], now + PAUSED_S))
+            # It stays due, so that it goes at once when the way is open again, if the spool can leave it out.
+            is_avoided = entry.destination in self._avoided()
+            self._in_background(self._release([entry], now if is_avoided else now + PAUSED_S))
             return
         lane = self._board.lane_for(entry.routed, now)
         if lane.is_dead(now):

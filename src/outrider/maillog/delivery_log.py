@@ -132,7 +132,7 @@ class DeliveryLog:
     def report_made(self, message: MessageId, report: MessageId, recipient: str, actions: str) -> None:
         """A status report was stored."""
         self._metrics.reports.labels("made").inc()
-        self._log.emit(Level.INFO, "report", id=message, report=report, recipient=recipient, actions=actions)
+        self._log.emit(Level.INFO, "report", id=message, report=report, recipient=recipient, text=actions)
 
     def report_withheld(self, message: MessageId, why: str) -> None:
         """No report where something failed."""

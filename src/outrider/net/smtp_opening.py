@@ -1,8 +1,8 @@
 """Opening a session with one address of one hop: connect, greeting, EHLO, TLS, EHLO anew, login.
 
 TLS is negotiated as the hop demands (TLS-4a). What is demanded and not met ends in `RequirementUnmet` before
-any mail is offered; a handshake that nobody demanded and that fails leads to a second connection, in the clear
-(TLS-3).
+any mail is offered; a handshake that nobody demanded and that fails leads to a second connection, in the
+clear (TLS-3).
 """
 
 from __future__ import annotations
@@ -294,8 +294,8 @@ class Opening:
         event = await link.event()
         if isinstance(event, SessionEnded):
             if event.ending.how is End.LOST:
-                # In TLS 1.3 a server judges our certificate when our side of the handshake is complete, and many
-                # a broken one fails with its first record: for the policy that is still the handshake.
+                # In TLS 1.3 a server judges our certificate when our side of the handshake is complete, and
+                # many a broken one fails with its first record: for the policy that is still the handshake.
                 self._tls_line = ""
                 raise self._handshake_failed(_broken_after_handshake(link.lost, event.ending.text))
             raise self._ended(event)

@@ -144,7 +144,6 @@ class SmtpServerProtocol(asyncio.Protocol):
     """One connection."""
 
     __slots__ = (
-        "_auth_context",
         "_closing_at",
         "_connection",
         "_core",
@@ -209,7 +208,6 @@ class SmtpServerProtocol(asyncio.Protocol):
         self._messages = 0
         self._exchange: Exchange | None = None
         self._exchange_mechanism = ""
-        self._auth_context: AuthContext | None = None
 
     # -- called by the transport -----------------------------------------------------------------------
 
@@ -576,7 +574,6 @@ class SmtpServerProtocol(asyncio.Protocol):
         self._tls_info = info
         summary = TlsSummary(info.version, info.cipher, info.peer_chain, info.server_name)
         self._session = self._session.after_tls(summary)
-        self._auth_context = None
         self._exchange = None
         self._service.observer.tls_started(self._session, info)
 

@@ -46,7 +46,7 @@ from outrider.routing.local_users import (
     ResolvedRecipient,
     UnknownUser,
 )
-from outrider.spool.interface import Spool, SpoolFull
+from outrider.spool.interface import Spool, SpoolFull, SpoolUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,8 @@ class MailReception:
             self._parts.spool.check_room()
         except SpoolFull:
             return replies.NO_ROOM
+        except SpoolUnavailable:
+            return replies.STORE_UNAVAILABLE
         return None
 
     def _sender_refusal(self, session: Session, facts: SessionFacts, request: MailRequest) -> Reply | None:

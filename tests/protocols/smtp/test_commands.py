@@ -116,6 +116,10 @@ def test_hostile_local_parts_are_data_or_refused(local: str) -> None:
         "ü.example".encode(),
         b"a\0b",
         b"a\tb",
+        b"[",
+        b"[127.0.0.1",
+        b"127.0.0.1]",
+        b"[127.0.0.1)",
     ],
 )
 def test_hello_names_are_host_names_in_form(name: bytes) -> None:

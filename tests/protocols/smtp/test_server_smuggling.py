@@ -141,3 +141,11 @@ def test_no_two_commands_from_one_line(octets: bytes) -> None:
     said = codes(dialogue.feed(octets))
     assert len(said) == 1
     assert said[0] in (500, 501)
+
+
+@pytest.mark.covers("SEC-66")
+def test_a_line_end_within_quotes_makes_no_second_command() -> None:
+    dialogue = Dialogue()
+    dialogue.hello(HEAD[0])
+    assert codes(dialogue.feed(b'RCPT TO:<"a\r\nDATA\r\n"@mx.example>\r\n')) == [501, 503, 554]
+    assert dialogue.core.is_closed

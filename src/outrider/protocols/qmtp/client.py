@@ -11,7 +11,6 @@ from collections import deque
 from enum import Enum, auto
 from typing import Final
 
-from outrider.model.address import Address
 from outrider.protocols.qmtp.events import (
     CRLF_LINES,
     MAX_ANSWER,
@@ -28,7 +27,6 @@ from outrider.wire.netstring import NetstringError, NetstringReader, encode_nets
 
 MAX_TEXT: Final = 512
 """Characters of an answer that are kept with a result."""
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 _STATUS: Final = re.compile(r"\(#([245]\.[0-9]{1,3}\.[0-9]{1,3})\)")
 
 
@@ -143,10 +141,10 @@ class QmtpClient:
             while self._state is _State.ANSWERS and self._maybe_answer():
                 pass
         except NetstringError as error:
-            self._end(f"the server broke the protocol: {error}")
+            self._end(f"the server broke the protocol: {error}", misbehaved=True)
         if self._state is not _State.ANSWERS and len(self._reader):
             # Before the last comma there is nothing to answer, and after the last answer nothing to add.
-            self._end("the server broke the protocol: it spoke unasked")
+            self._end("the server broke the protocol: it spoke unasked", misbehaved=True)
 
     def _maybe_answer(self) -> bool:
         octets = self._reader.maybe_whole(MAX_ANSWER)
@@ -179,7 +177,7 @@ class QmtpClient:
         """Our side cannot go on; recipients without an answer get this sentence."""
         self._end(why)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, *, misbehaved: bool = False) -> None:
         if self._state is _State.CLOSED:
             return
         complete = self._state is _State.ANSWERS
@@ -191,7 +189,7 @@ class QmtpClient:
                 self._outcomes[position] = QmtpOutcome(None, reason, complete)
             self._finish()
         self._deadline = None
-        self._events.append(ClientEnded(reason))
+        self._events.append(ClientEnded(reason, misbehaved))
 
 
 def _read_answer(octets: bytes) -> QmtpOutcome:
@@ -209,11 +207,3 @@ def status_of(outcome: QmtpOutcome) -> str:
     kind = "2" if outcome.answer is Answer.TAKEN else "5" if outcome.answer is Answer.NOT_AT_ALL else "4"
     found = _STATUS.search(outcome.text)
     return found[1] if found is not None and found[1][0] == kind else f"{kind}.0.0"
-
-
-def address_octets(address: Address | None) -> bytes | None:
-    """An address as QMTP has it, without any quoting; b"" for the null sender, None if it cannot be sent."""
-    if address is None:
-        return b""
-    text = f"{address.local}@{address.domain}" if address.domain else address.local
-    return None if _CONTROL.search(text) else text.encode("utf-8", "replace")

@@ -1,7 +1,7 @@
 """What passes between the QMTP cores and their drivers (QMTP-1; D. J. Bernstein, 1997).
 
-A package is three netstrings: the message, its first octet naming the form of its line ends; the sender;
-and the recipients, each a netstring again. The answer is a netstring for each recipient, in order, that begins
+A package is three netstrings: the message, its first octet naming the form of its line ends; the sender; and
+the recipients, each a netstring again. The answer is one netstring for each recipient, in order, that begins
 with K (taken), Z (not now) or D (not at all).
 """
 
@@ -134,6 +134,8 @@ class ClientEnded:
     """Close the connection; nothing follows."""
 
     reason: str
+    misbehaved: bool = False
+    """The server broke the protocol."""
 
 
 ClientEvent = PieceWanted | PackageAnswered | ClientEnded

@@ -62,7 +62,7 @@ _VERBS: Final[dict[bytes, Verb]] = {
     **dict.fromkeys(_HTTP, Verb.HTTP),
 }
 
-_HELLO_NAME: Final = re.compile(rb"[A-Za-z0-9_.:\[\]-]{1,255}")
+_HELLO_NAME: Final = re.compile(rb"[A-Za-z0-9_.:-]{1,255}|\[[A-Za-z0-9_.:-]{1,253}\]")
 """Wider than RFC 5321 4.1.1.1, as harmless misconfigured clients are many; nothing that HTML, SQL, a shell or
 a header comment could take for its own."""
 _MECHANISM: Final = re.compile(rb"[A-Za-z0-9_-]{1,20}")  # RFC 4422 section 3.1

@@ -36,7 +36,8 @@ class State(IntEnum):
     """Hello said, no transaction."""
     SENDER_GIVEN = 4
     RECIPIENTS_REFUSED = 5
-    """RCPT was tried, and none accepted yet."""
+    """A recipient was named, and none accepted yet. (What is no RCPT in form names nobody: a DATA behind
+    it is out of order, SEC-66.)"""
     RECIPIENT_GIVEN = 6
     """At least one recipient accepted."""
     RECEIVING_DATA = 7
@@ -93,7 +94,6 @@ TRANSITIONS: Final[dict[tuple[State, Verb], State]] = {
 }
 
 AFTER_REFUSAL: Final[dict[tuple[State, Verb], State]] = {
-    (State.SENDER_GIVEN, Verb.RCPT): State.RECIPIENTS_REFUSED,
     (State.RECIPIENT_GIVEN, Verb.BDAT): State.CHUNKS_REFUSED,
     (State.RECIPIENTS_REFUSED, Verb.BDAT): State.CHUNKS_REFUSED,
     (State.CHUNKING, Verb.BDAT): State.CHUNKS_REFUSED,

@@ -46,41 +46,46 @@ class Rows:
 
 
 class Bulk:
-    """One statement for any number of rows, prepared for powers of two so that few texts are cached."""
+    """One statement for any number of rows.
 
-    LARGEST = 256
+    It is prepared for powers of two, and rows of NULL fill the rest: so one execution does for a whole
+    batch, and few texts are kept.
+    """
+
+    LARGEST = 512
 
     def __init__(self, before: str, width: int, after: str = "") -> None:
+        """`before` and `after` stand around a table of the rows, whose columns are column1, column2, ..."""
         row = f"({','.join('?' * width)})"
+        self._filler = (None,) * width
         self._texts: dict[int, str] = {}
         size = 1
         while size <= self.LARGEST:
-            self._texts[size] = f"{before} {','.join([row] * size)}{after}"
+            self._texts[size] = f"{before} (VALUES {','.join([row] * size)}) WHERE column1 IS NOT NULL{after}"
             size *= 2
 
     def run(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         """Execute for every row. Raises sqlite3.Error."""
-        start, left = 0, len(rows)
-        while left:
-            size = min(1 << (left.bit_length() - 1), self.LARGEST)
-            values = list(chain.from_iterable(rows[start : start + size]))
+        for start in range(0, len(rows), self.LARGEST):
+            part = rows[start : start + self.LARGEST]
+            size = 1 << (len(part) - 1).bit_length()
+            values = list(chain.from_iterable(part))
+            values += self._filler * (size - len(part))
             connection.execute(self._texts[size], values)
-            start, left = start + size, left - size
 
 
-_MESSAGES = Bulk("INSERT INTO messages VALUES", 4)
-_CONTENTS = Bulk("INSERT INTO contents VALUES", 5)
-_ITEMS = Bulk("REPLACE INTO items VALUES", 7)
-# A bare VALUES of several rows would make SQLite scan the table; a SELECT from it seeks.
-_ENDED = Bulk("DELETE FROM items WHERE (seq, number) IN (SELECT column1, column2 FROM (VALUES", 2, "))")
-_TRAIL = Bulk("INSERT INTO trail VALUES", 3)
+_MESSAGES = Bulk("INSERT INTO messages SELECT * FROM", 4)
+_CONTENTS = Bulk("INSERT INTO contents SELECT * FROM", 5)
+_ITEMS = Bulk("REPLACE INTO items SELECT * FROM", 7)
+_ENDED = Bulk("DELETE FROM items WHERE (seq, number) IN (SELECT column1, column2 FROM", 2, ")")
+_TRAIL = Bulk("INSERT INTO trail SELECT * FROM", 3)
 _FINISHED = Bulk(
-    "INSERT OR IGNORE INTO finished SELECT column1, column2 FROM (VALUES",
+    "INSERT OR IGNORE INTO finished SELECT column1, column2 FROM",
     2,
-    ") WHERE NOT EXISTS (SELECT 1 FROM items WHERE seq = column1)",
+    " AND NOT EXISTS (SELECT 1 FROM items WHERE seq = column1)",
 )
 _EMPTIED = Bulk(
-    "DELETE FROM contents WHERE seq IN (VALUES",
+    "DELETE FROM contents WHERE seq IN (SELECT column1 FROM",
     1,
     ") AND NOT EXISTS (SELECT 1 FROM items WHERE items.seq = contents.seq)",
 )
