@@ -1,4 +1,4 @@
-"""What the server says of its mail, asked as the command line does, but without a process for each question."""
+"""What the server says of its mail, asked over the socket that the command line uses."""
 
 from __future__ import annotations
 

@@ -82,6 +82,10 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End what is under way and send no more."""
         self._stopping.set()
         self._thread.join(60)
 

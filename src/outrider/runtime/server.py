@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import random
 import signal
@@ -54,6 +55,8 @@ from outrider.spool.interface import Counts, SpoolError
 SESSION_GRACE_S = 30.0
 """For sessions and deliveries under way to end after SIGTERM; service managers usually wait 90 s."""
 PURGE_INTERVAL_S = 600.0
+GC_THRESHOLD = 20_000
+"""Container objects made and not yet freed before the youngest generation is looked at."""
 COUNT_INTERVAL_S = 2.0
 """How old the queue counts of a scrape may be."""
 
@@ -111,6 +114,7 @@ class Server:
         stack.push_async_callback(self._stop_listeners)
         for plan in assembly.listeners:
             self._listen(plan)
+        _calm_collector()
         emitter.emit(
             Level.INFO, "ready", listeners=[listener.settings.name for listener in self._listeners.values()]
         )
@@ -369,6 +373,17 @@ class Server:
 
     def _keep_paused(self) -> None:
         self._paused_file.write_text(json.dumps(self._manager.paused), "utf-8")
+
+
+def _calm_collector() -> None:
+    """Have the cycle collector look less often, and never again at what the start has made.
+
+    A message is some hundred short-lived objects without cycles: with the default of 700 the collector runs
+    several times for each of them and finds nothing, at about a tenth of all CPU time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
 def _needs_restart(old: Assembly, new: Assembly) -> list[str]:

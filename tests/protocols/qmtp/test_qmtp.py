@@ -92,10 +92,8 @@ class TestServer:
     def test_an_answer_for_each_recipient_in_order(self) -> None:
         replies = (OK, Reply(450, "4.2.1", "busy"), Reply(550, "5.1.1", "who\nis\x1bthat"))
         server = Server(*replies).hear(package(b"\r", b"", b"a@x", b"b@x", b"c@x", b"d@x"))
-        assert (
-            server.said
-            == b"16:KOk: queued as 1,14:Zbusy (#4.2.1),21:Dwho is that (#5.1.1),16:KOk: queued as 1,"
-        )
+        taken = b"16:KOk: queued as 1,"
+        assert server.said == taken + b"14:Zbusy (#4.2.1),21:Dwho is that (#5.1.1)," + taken
 
     @pytest.mark.covers("SEC-176")
     @pytest.mark.parametrize(
@@ -180,9 +178,7 @@ class TestServer:
         ],
     )
     @pytest.mark.parametrize("size", [1, 3, 1000])
-    def test_stray_octets_and_unknown_forms_are_refused_after_the_true_end(
-        self, message: bytes, size: int
-    ) -> None:
+    def test_stray_octets_are_refused_after_the_true_end(self, message: bytes, size: int) -> None:
         server = Server(OK).hear(package(message, b"", b"b@x", b"c@x") + EXAMPLE, size)
         fault = server.packages[0][1].fault
         assert fault is not None
