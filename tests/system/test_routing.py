@@ -57,17 +57,21 @@ def test_the_best_exchanger_is_tried_first_and_the_next_when_it_is_away(
 def test_a_temporary_refusal_by_the_best_leads_to_the_next_and_a_final_one_does_not(
     address: str, swaks_client: Swaks
 ) -> None:
-    best, second = loopback_address(), loopback_address()
-    records = f"@ MX 10 best\n@ MX 20 second\nbest A {best}\nsecond A {second}"
-    zones = {"beta.example": records}
-    with site_with_dns(address, zones, delivery={"idle_reuse": 0}) as server, SmtpSink(second, 25) as backup:
-        with SmtpSink(best, 25, "-q", "CONNECT"):
-            server.wait_event("delivered", id=send(swaks_client, address, "bob@beta.example"))
-            assert len(backup.transactions()) == 1
-        with SmtpSink(best, 25, "-f", "RCPT"):
-            server.wait_event("failed", id=send(swaks_client, address, "bob@beta.example"))
-            wait_mailbox(server, "ann")
-            assert len(backup.transactions()) == 1
+    leaving, refusing, second = loopback_address(), loopback_address(), loopback_address()
+    zones = {
+        name: f"@ MX 10 best\n@ MX 20 second\nbest A {best}\nsecond A {second}"
+        for name, best in (("beta.example", leaving), ("gamma.example", refusing))
+    }
+    with (
+        site_with_dns(address, zones) as server,
+        SmtpSink(second, 25) as backup,
+        SmtpSink(leaving, 25, "-q", "CONNECT"),
+        SmtpSink(refusing, 25, "-f", "RCPT"),
+    ):
+        server.wait_event("delivered", id=send(swaks_client, address, "bob@beta.example"))
+        server.wait_event("failed", id=send(swaks_client, address, "bob@gamma.example"))
+        wait_mailbox(server, "ann")
+        assert len(backup.transactions()) == 1
 
 
 @pytest.mark.covers("SMTP-7")

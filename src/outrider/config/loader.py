@@ -193,7 +193,24 @@ def _translate(text: str, key: KeyPath, kind: object) -> tuple[KeyPath, str, str
         return key, f"`{match[1]}` is missing", f"add `{match[1]} = ...`"
     if match := _UNKNOWN.search(text):
         return (*key, match[1]), "unknown key", "remove it"
-    return key, _AT.sub("", text), _allowed(kind)
+    return key, _TYPE_NAME.sub(_in_words, _AT.sub("", text)), _allowed(kind)
+
+
+_TYPE_NAME = re.compile(r"`([a-z |]+)`")
+_TYPE_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+
+
+def _in_words(match: re.Match[str]) -> str:
+    """Types as the reader of a configuration knows them: ``int | null`` is "a whole number"."""
+    names = [name for name in match[1].split(" | ") if name != "null"]
+    return " or ".join(_TYPE_WORDS.get(name, name) for name in names)
 
 
 def _allowed(kind: object) -> str:

@@ -41,7 +41,7 @@ PAUSED_S = 60.0
 """How long an item stays in the spool that was leased although its way is paused."""
 CLEANUP_S = 5.0
 """How long `stop` waits for the spool to take back what was not delivered."""
-SOLO_INTERVAL_S = 30.0
+SOLO_INTERVAL_S = 10.0
 """How often suspects are looked for when there were none (FAULT-F11)."""
 HOUSEKEEPING_S = 30.0
 OVERDUE_BATCH = 500

