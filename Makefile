@@ -11,7 +11,7 @@ DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format typecheck bench requirements lock clean
+.PHONY: help setup run test lint format typecheck bench reference requirements lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,8 +35,12 @@ format: $(DEV_READY) ## Format the sources and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(RUN_READY) ## Measure throughput and latency; ARGS are passed on
-	@exec $(BIN)/outrider bench $(ARGS)
+bench: $(DEV_READY) ## Measure accept and relay against Postfix, alternating; ARGS="--rounds 3 --only relay"
+	@$(BIN)/python -m tests.peers.images
+	@exec $(BIN)/python -m bench.run $(ARGS)
+
+reference: $(RUN_READY) ## Write docs/configuration.md anew from the code
+	$(BIN)/python -m outrider.config.reference > docs/configuration.md
 
 requirements: $(DEV_READY) ## Show which requirements the last test run covered; ARGS="--uncovered --step 1"
 	@$(BIN)/python -m tools.requirements_index $(ARGS)

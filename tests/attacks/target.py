@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import mailbox
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from outrider.identity.credentials import format_user, make_user
 from tests.attacks.wire import Wire
 from tests.faults.sink import Sink
 from tests.peers.addresses import loopback_address
 from tests.peers.certificates import CertificateAuthority
-from tests.peers.outrider_server import OutriderServer
+from tests.peers.outrider_server import OUTRIDER, OutriderServer
 from tests.peers.rooms import wait_until
 
 SMTP, SUBMISSION, SMTPS, NEXT_HOP = 2525, 2587, 2465, 2526
@@ -34,7 +35,6 @@ def settings(address: str, next_hop: str, friend: str, files: Mapping[str, objec
         ],
         "dns": {"servers": []},
         "tls": {"public_ca": [], **files},
-        "auth": {"users_file": "{dir}/users"},
         "relay": {"networks": [f"{friend}/32"], "domains": ["open.example"]},
         "net": {"private_destinations": ["127.0.0.0/8"]},
         "domains": {"here.example": {"deliver": "maildir:{dir}/mail/{user}", "users": ["ann", "bob"]}},
@@ -52,22 +52,37 @@ def settings(address: str, next_hop: str, friend: str, files: Mapping[str, objec
     }
 
 
+LOGINS = {name: f"{name}'s secret" for name in ("ann", "bob", "carl", "dora", "eva", "fred")}
+
+
+def write_users(path: Path) -> Path:
+    """The users file; each login may send as its own name at here.example."""
+    path.touch(mode=0o600)
+    users = [
+        make_user(name, password, salt=bytes(16), scram_salt=bytes(16), senders=(f"{name}@here.example",))
+        for name, password in LOGINS.items()
+    ]
+    path.write_text("".join(format_user(user) + "\n" for user in users))
+    return path
+
+
 class Target:
     """A server, its next hop, and the checks that follow every attack (`stands`)."""
 
-    def __init__(self, folder: Path, **changes: Mapping[str, object]) -> None:
-        """`changes` are merged into the sections of the settings."""
+    def __init__(self, folder: Path, *, before: Sequence[str] = (), **changes: Mapping[str, object]) -> None:
+        """`changes` are merged into the sections of the settings; `before` is put before the command."""
         self.address, self.friend = loopback_address(), loopback_address()
         next_hop = loopback_address()
         self.authority = CertificateAuthority(folder / "authority")
         files = self.authority.issue("mx.here.example")
         tls = {"certificate": str(files.certificate), "key": str(files.key)}
         tables = settings(self.address, next_hop, self.friend, tls)
+        tables["auth"] = {"users_file": str(write_users(folder / "users"))}
         for name, change in changes.items():
             present = tables.get(name)
             tables[name] = {**present, **change} if isinstance(present, Mapping) else change
         self.sink = Sink(next_hop, NEXT_HOP)
-        self.server = OutriderServer(tables, command=_with_users_file())
+        self.server = OutriderServer(tables, command=(*before, str(OUTRIDER)))
         self._seen = 0
         self._numbers = itertools.count(1)
 
@@ -161,11 +176,3 @@ class Target:
         return [
             path for path in (self.server.folder / "data" / "spool" / "bodies").rglob("*") if path.is_file()
         ]
-
-
-def _with_users_file() -> tuple[str, ...]:
-    """The command, preceded by the making of the users file, which has to be there at the start."""
-    from tests.peers.outrider_server import OUTRIDER
-
-    program = f'umask 077; test -e users || cp /dev/null users; exec {OUTRIDER} "$@"'
-    return ("/bin/sh", "-c", program, "outrider")

@@ -1,4 +1,4 @@
-"""Configuration and commands in the documents exist and are accepted."""
+"""Configuration, commands and settings in the documents exist and are accepted."""
 
 from __future__ import annotations
 
@@ -6,47 +6,84 @@ import re
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
 from outrider.cli.main import main
 from outrider.config.loader import parse
 from outrider.config.schema import Config
-from outrider.model.facts import Provenance
-from outrider.policy.fact_names import CATALOGUE
 from outrider.policy.policy import compile_policy
 from outrider.routing.routes import RouteTable
 from outrider.routing.ways import parse_way
-from tests.docs.pages import PROJECT, blocks, page_name, pages, prose
+from tests.docs.pages import blocks, page_name, pages, prose
 
-GUIDE = PROJECT / "docs" / "operators-guide.md"
 CONFIGURATIONS = [(page, text) for page in pages() for text in blocks(page, "toml")]
 _COMMAND = re.compile(r"(?:^|[\s`(])outrider ([a-z][^`\n|]*)")
-_KEY = re.compile(r"`\[\[?([a-z_.]+)\]\]? ([a-z_0-9]+)`")
+_QUOTED_COMMAND = re.compile(r"`(outrider [^`]+)`")
+_TEXT_ARGUMENT = re.compile(r"\"[^\"]*\"|'[^']*'")
+_OPTION = re.compile(r"--[a-z-]+")
+_SETTING = re.compile(r"`\[\[?([a-z_.]+)\]\]? ([a-z_0-9]+)`")
 
 
-def _ids(value: object) -> str:
-    return page_name(value) if isinstance(value, Path) else "example"
+# -- configuration -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("page", "text"), CONFIGURATIONS, ids=_ids)
+@pytest.mark.parametrize(
+    ("page", "text"), CONFIGURATIONS, ids=[page_name(page) for page, _ in CONFIGURATIONS]
+)
 def test_an_example_configuration_is_accepted(page: Path, text: str) -> None:
     config = parse(text, page).config
     RouteTable(config)
     assert compile_policy(config.policy, parse_way).warnings() == ()
 
 
-def _named_commands() -> list[tuple[str, str]]:
-    found = []
+def _fields(section: str) -> dict[str, object]:
+    """Settings of a section such as ``tls.sni``, each with its type."""
+    struct: object = Config
+    for part in section.split("."):
+        assert isinstance(struct, type)
+        kinds = {field.name: field.type for field in msgspec.structs.fields(struct)}
+        assert part in kinds, f"there is no section [{section}]"
+        struct = _struct_in(kinds[part])
+    assert isinstance(struct, type), f"[{section}] is no section"
+    return {field.name: field.type for field in msgspec.structs.fields(struct)}
+
+
+def _struct_in(kind: object) -> object:
+    """The struct in a type such as ``tuple[Listener, ...]`` or ``dict[str, str | Route]``."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    parts = getattr(kind, "__args__", ())
+    return next((found for found in map(_struct_in, parts) if found is not None), None)
+
+
+def _settings() -> list[tuple[str, str, str]]:
+    named = ((page_name(page), found) for page in pages() for found in _SETTING.findall(prose(page)))
+    return sorted({(page, section, key) for page, (section, key) in named})
+
+
+@pytest.mark.parametrize(("page", "section", "key"), _settings())
+def test_a_setting_exists(page: str, section: str, key: str) -> None:
+    assert key in _fields(section), f"{page}: [{section}] {key}"
+
+
+# -- commands ------------------------------------------------------------------------------------------
+
+
+def _commands() -> list[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
     for page in pages():
-        lines = [line for kind in ("sh", "console") for text in blocks(page, kind) for line in text.split("\n")]
-        quoted = re.findall(r"`(outrider [^`]+)`", prose(page))
-        for line in [*lines, *quoted]:
-            found += [(page_name(page), match) for match in _COMMAND.findall(re.sub(r"\{.*", "", line))]
-    return found
+        shown = [text for kind in ("sh", "console") for text in blocks(page, kind)]
+        lines = [line for text in shown for line in text.split("\n")] + _QUOTED_COMMAND.findall(prose(page))
+        for line in lines:
+            # What a server logs is shown as well, and no command.
+            if not line.startswith("{"):
+                found |= {(page_name(page), command) for command in _COMMAND.findall(line)}
+    return sorted(found)
 
 
-def _resolve(words: list[str]) -> str:
-    """ "" when the words name a command, with options that it has; else what is wrong."""
+def _fault(words: list[str]) -> str:
+    """What is wrong with a command line; "" for nothing."""
     command: click.Command = main
     context = click.Context(main)
     words = list(words)
@@ -56,55 +93,13 @@ def _resolve(words: list[str]) -> str:
             return f"no command {words[0]!r}"
         command, context = found, click.Context(found, parent=context)
         words.pop(0)
-    known = {option for parameter in command.params for option in (*parameter.opts, "--help", "-h")}
-    wrong = [word for word in words if re.fullmatch(r"--[a-z-]+", word) and word not in known]
-    return f"no option {wrong[0]}" if wrong else ""
+    known = {option for parameter in command.params for option in parameter.opts}
+    unknown = [word for word in words if _OPTION.fullmatch(word) and word not in known]
+    return f"no option {unknown[0]}" if unknown else ""
 
 
-@pytest.mark.parametrize(("page", "line"), sorted(set(_named_commands())), ids=lambda value: value[:50])
+@pytest.mark.parametrize(("page", "line"), _commands())
 def test_a_command_exists_with_its_options(page: str, line: str) -> None:
-    words = re.split(r"[\s;=]+", re.sub(r"\"[^\"]*\"|'[^']*'", "TEXT", line).strip())
-    first = [word.rstrip(".,;:)") for word in words if word]
-    assert not _resolve(first), f"{page}: outrider {line}"
-
-
-def _struct_at(path: str) -> type:
-    found: object = Config
-    for part in path.split("."):
-        kinds = {field: kind for field, kind in _fields(found).items()}
-        assert part in kinds, f"there is no section [{path}]"
-        found = kinds[part]
-    assert isinstance(found, type)
-    return found
-
-
-def _fields(struct: object) -> dict[str, object]:
-    import msgspec
-
-    from outrider.config.reference import _struct_in
-
-    assert isinstance(struct, type)
-    return {
-        field.name: _struct_in(field.type) or field.type
-        for field in msgspec.structs.fields(struct)  # type: ignore[arg-type]
-    }
-
-
-def _named_keys() -> list[tuple[str, str, str]]:
-    return [(page_name(page), section, key) for page in pages() for section, key in _KEY.findall(prose(page))]
-
-
-@pytest.mark.parametrize(("page", "section", "key"), sorted(set(_named_keys())))
-def test_a_setting_exists(page: str, section: str, key: str) -> None:
-    assert key in _fields(_struct_at(section)), f"{page}: `[{section}] {key}`"
-
-
-def test_the_guide_lists_every_fact_as_it_is() -> None:
-    section = GUIDE.read_text("utf-8").split("\n### The facts\n")[1].split("\n## ")[0]
-    rows = dict(re.findall(r"^\| `([a-z.-]+)` \| (.*) \|$", section, re.MULTILINE))
-    for kind in CATALOGUE.values():
-        worth = Provenance(kind.worth).name.lower()
-        looked_up = " *Looked up.*" if kind.looked_up else ""
-        wanted = f"{kind.type.value} | {kind.stage.value} | {worth} | {kind.meaning}{looked_up}"
-        assert rows.get(kind.name) == wanted, f"docs/operators-guide.md: {kind.name}"
-    assert rows.keys() <= CATALOGUE.keys()
+    words = re.split(r"[\s;=]+", _TEXT_ARGUMENT.sub("TEXT", line).strip())
+    fault = _fault([word.rstrip(".,;:)") for word in words if word])
+    assert not fault, f"{page}: outrider {line}: {fault}"

@@ -209,7 +209,7 @@ async def test_less_than_the_reserve_is_told_before_anything_is_sent(place: Plac
 async def test_a_database_locked_by_a_stranger_refuses_and_recovers(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outrider.spool.sqlite.connection.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("outrider.spool.sqlite.writer.BUSY_SECONDS", 0.05)
     spool = await place.open()
     stranger = sqlite3.connect(place.directory / DATABASE, isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
@@ -224,7 +224,7 @@ async def test_a_database_locked_by_a_stranger_refuses_and_recovers(
 async def test_a_failed_settlement_can_be_settled_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outrider.spool.sqlite.connection.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("outrider.spool.sqlite.writer.BUSY_SECONDS", 0.05)
     spool = await place.open()
     leased = await one_leased(spool, message())
     stranger = sqlite3.connect(place.directory / DATABASE, isolation_level=None)

@@ -331,6 +331,8 @@ class QmtpServerProtocol(asyncio.Protocol):
         """The answers to a package, in the order of its recipients."""
         parking, self._parking = self._parking, Parking(self._service.parking_folder)
         try:
+            if not package.recipients:
+                return []
             refusal = package.fault or self._refusal or (CANNOT_STORE if parking.is_lost else None)
             if refusal is not None:
                 self._service.observer.package_refused(self._session, len(package.recipients), refusal)

@@ -13,17 +13,17 @@ OLDEST_SQLITE = (3, 37, 0)
 PAGE_SIZE = 4096
 CACHE_KIB = 32_768
 BUSY_SECONDS = 5.0
-"""How long to wait for a stranger (a backup, a shell) that holds the database."""
+"""How long a reader waits for a stranger that holds the database exclusively."""
 WAL_SIZE_LIMIT = 64 * 1024 * 1024
 """A write-ahead log that grew in a burst is cut back to this when it begins anew."""
 
 
-def open_database(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def open_database(path: Path, *, read_only: bool = False, busy_s: float = BUSY_SECONDS) -> sqlite3.Connection:
     """Open and set what must be set, then read it back (FAULT-F5). Raises UnsafeSettings, sqlite3.Error."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise UnsafeSettings(f"SQLite {sqlite3.sqlite_version} is too old, 3.37 is needed")
     connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
+        path, timeout=busy_s, isolation_level=None, check_same_thread=False, cached_statements=512
     )
     connection.text_factory = _text  # text that is not UTF-8 is a malformed row, not an error of the database
     try:

@@ -93,6 +93,7 @@ class Opening:
             connection.close()
             raise
         recovery = Recovery(outcome.released, orphans, outcome.quarantined, tuple(outcome.poison))
+        connection.execute("PRAGMA busy_timeout = 0")  # the event loop uses it from here on
         return Opened(connection, reader, epoch, moves, recovery)
 
     def _begin_epoch(self, connection: sqlite3.Connection, had_log: bool) -> int:
