@@ -1,4 +1,4 @@
-"""What SMTP sessions do, as log lines and counters (has the methods of `net.smtp_server_observer`)."""
+"""What SMTP and QMTP sessions do, as log lines and counters (has the methods of their observers in `net`)."""
 
 from __future__ import annotations
 
@@ -42,6 +42,18 @@ class SmtpServerLog:
         """A message was refused for its form or size."""
         self._metrics.refused.labels("content", reply.status).inc()
         self._log.emit(Level.INFO, "refused", **who(session), id=message, stage="content", reply=str(reply))
+
+    def package_refused(self, session: Session, recipients: int, reply: Reply) -> None:
+        """A QMTP package was refused as a whole."""
+        self._metrics.refused.labels("package", reply.status).inc()
+        self._log.emit(
+            Level.INFO,
+            "refused",
+            **who(session),
+            stage="package",
+            recipient_count=recipients,
+            reply=str(reply),
+        )
 
     def tls_started(self, session: Session, info: Established) -> None:
         """TLS is established."""

@@ -175,4 +175,4 @@ class Settlement:
     """Items added to the same message, where an attempt splits it; their recipients are left out of
     `recipients` and keep what is known of them."""
     at: float = 0.0
-    """When the attempt ended (becomes the message's `finished_at` with the last one); 0 = with the last event."""
+    """When the attempt ended (the message's `finished_at`, with the last one); 0 = with the last event."""

@@ -185,13 +185,14 @@ class Internet:
             f'[net]\nprivate_destinations = ["127.0.0.0/8"]\nsource_address = "{plan.address}"\n'
             f"smtp_port = {SMTP_PORT}\nqmtp_port = {QMTP_PORT}\n",
             "[delivery]\nretry = [1, 1, 2]\njitter = 0.1\n",
-            *(
-                f'[domains."{domain}"]\ndeliver = "maildir:{self.folder}/{plan.name}/mail/{{domain}}/{{user}}"\n{table}\n'
-                for domain, table in plan.domains.items()
-            ),
+            *(self._domain(plan, domain, table) for domain, table in plan.domains.items()),
             plan.extra,
         ]
         return "\n".join(part for part in parts if part)
+
+    def _domain(self, plan: SitePlan, domain: str, table: str) -> str:
+        mailboxes = f"{self.folder}/{plan.name}/mail/{{domain}}/{{user}}"
+        return f'[domains."{domain}"]\ndeliver = "maildir:{mailboxes}"\n{table}\n'
 
     def _tls(self, plan: SitePlan) -> str:
         trust = f'public_ca = ["{self.ca_file}"]\n'

@@ -32,12 +32,15 @@ from outrider.model.envelope import Recipient
 from outrider.model.reply import Reply
 from outrider.net.listener import ListenerSettings
 from outrider.net.listener_limits import ConnectionLimits
+from outrider.net.qmtp_client import QmtpDialler
+from outrider.net.qmtp_server import QmtpService
 from outrider.net.server_limits import LoadGauge, session_limits
 from outrider.net.smtp_client import SmtpDialler
 from outrider.net.smtp_opening import SmtpClientSettings
 from outrider.net.smtp_server import SmtpService
 from outrider.net.tls import TlsTimes
 from outrider.net.tls_context import ServerTls
+from outrider.protocols.qmtp.events import QmtpLimits
 from outrider.protocols.smtp.server_settings import ServerSettings
 from outrider.reception.ids import id_maker
 from outrider.reception.lookups import FactSource
@@ -221,6 +224,32 @@ def make_smtp_service(
     )
 
 
+def make_qmtp_service(
+    plan: ListenerPlan, assembly: Assembly, core: Core, reception: MailReception
+) -> QmtpService:
+    """What the sessions of one QMTP listener work with."""
+    limits = session_limits(assembly.config.limits)
+    tls = None
+    if plan.tls == "implicit" and assembly.server_tls is not None:
+        tls = ServerTls(assembly.server_tls, _ALPN["qmtp"], plan.asks_for_certificate)
+    return QmtpService(
+        hostname=plan.hostname,
+        limits=QmtpLimits(
+            message_size=limits.message_size,
+            recipients=limits.recipients,
+            idle_timeout_s=limits.command_timeout_s,
+            package_timeout_s=limits.data_timeout_s,
+            slowest_rate=limits.min_data_rate,
+        ),
+        reception=reception,
+        new_session_id=lambda: secrets.token_hex(6),
+        parking_folder=str(assembly.data_dir),
+        tls=tls,
+        observer=core.voices.smtp,
+        tls_times=TlsTimes(handshake_s=assembly.config.limits.handshake_timeout),
+    )
+
+
 def make_authenticator(assembly: Assembly, core: Core) -> SaslAuthenticator | None:
     """Who may log in; None without a users file."""
     if assembly.users is None:
@@ -246,9 +275,12 @@ class ProtocolDialler:
         """Take over new settings, certificates and CA sets; connections already open go on."""
         settings = SmtpClientSettings.of(assembly.config)
         self._smtp = SmtpDialler(settings, assembly.client_tls, self._voices.client)
+        self._qmtp = QmtpDialler(settings, self._voices.client)
 
     async def connect(self, hop: Hop, address: IPv4Address | IPv6Address | str) -> Connection:
         """See `delivery.interface.Dialler`."""
+        if hop.protocol == "qmtp":
+            return await self._qmtp.connect(hop, address)
         return await self._smtp.connect(hop, address)
 
 

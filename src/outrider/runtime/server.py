@@ -28,7 +28,8 @@ from outrider.delivery.queue_manager import QueueManager
 from outrider.dns.resolver import DnsResolver
 from outrider.maillog.emitter import Emitter, Level
 from outrider.net.http_server import HttpService
-from outrider.net.listener import Listener
+from outrider.net.listener import Listener, ProtocolFactory
+from outrider.net.qmtp_server import QmtpServer
 from outrider.net.smtp_server import SmtpServer
 from outrider.net.tls_files import TlsConfigError
 from outrider.reception.lookups import FactSource
@@ -41,6 +42,7 @@ from outrider.runtime.joining import (
     Voices,
     listener_settings,
     make_core,
+    make_qmtp_service,
     make_reception,
     make_rules,
     make_smtp_service,
@@ -73,6 +75,7 @@ class Server:
         self._reloading = asyncio.Lock()
         self._listeners: dict[str, Listener] = {}
         self._smtp: dict[str, SmtpServer] = {}
+        self._qmtp: dict[str, QmtpServer] = {}
         self._http: list[HttpService] = []
         self._background: set[asyncio.Task[None]] = set()
         self._started_at = time.time()
@@ -183,14 +186,20 @@ class Server:
         self._listeners[plan.name] = listener
         listener.start()
 
-    def _protocol_factory(self, plan: ListenerPlan) -> Any:
+    def _protocol_factory(self, plan: ListenerPlan) -> ProtocolFactory:
         if plan.settings.protocol == "http":
             service = HttpService(self._core.voices.metrics.page, self._why_not_ready)
             self._http.append(service)
             return lambda _connection: service.protocol()
-        server = SmtpServer(make_smtp_service(plan, self._assembly, self._core, self._reception))
-        self._smtp[plan.name] = server
-        return server
+        if plan.settings.protocol == "qmtp":
+            self._qmtp[plan.name] = QmtpServer(
+                make_qmtp_service(plan, self._assembly, self._core, self._reception)
+            )
+            return self._qmtp[plan.name]
+        self._smtp[plan.name] = SmtpServer(
+            make_smtp_service(plan, self._assembly, self._core, self._reception)
+        )
+        return self._smtp[plan.name]
 
     # -- signals and reload ------------------------------------------------------------------------
 
@@ -246,6 +255,8 @@ class Server:
         for plan in assembly.listeners:
             if plan.name in self._smtp:
                 self._smtp[plan.name].service = make_smtp_service(plan, assembly, core, self._reception)
+            if plan.name in self._qmtp:
+                self._qmtp[plan.name].service = make_qmtp_service(plan, assembly, core, self._reception)
             if plan.name in self._listeners:
                 self._listeners[plan.name].settings = listener_settings(plan)
         self._in_background(self._retire(*old))

@@ -194,7 +194,7 @@ class SmtpClient:
             self._spoke_unasked(None)
 
     def _spoke_unasked(self, reply: Reply | None) -> None:
-        # In state HANDSHAKE this is what an attacker put behind the 220: nothing may precede our hello (TLS-1).
+        # In state HANDSHAKE an attacker put this behind the 220: nothing may come before our hello (TLS-1).
         # While content is on its way by DATA a server may give up on it, and it cannot have taken it yet: a
         # refusal in that place is about this message. Anything positive is about nothing (SEC-54).
         if self._state is State.CONTENT and reply is not None and not reply.is_positive:

@@ -1,8 +1,8 @@
 """From what a server said, or failed to say, to a delivery result (SMTP-6).
 
 4yz waits, 5yz is final, and everything that is not a clear answer waits: a broken connection, a time-out, a
-server that breaks the protocol, a fault of our own. After the end of the data an unanswered message may have been
-delivered; it is sent again all the same, since a duplicate can be borne and a loss cannot (SEC-31).
+server that breaks the protocol, a fault of our own. After the end of the data an unanswered message may have
+been delivered; it is sent again all the same, since a duplicate can be borne and a loss cannot (SEC-31).
 """
 
 from __future__ import annotations
