@@ -282,7 +282,7 @@ class TlsEngine:
 
 def _ask(connection: SSL.Connection, question: str) -> bool:
     # pyOpenSSL 26 has these two answers from OpenSSL, but no public method for them.
-    answer: Callable[[Any], int] = getattr(SSL._lib, question)
+    answer: Callable[[Any], int] = getattr(SSL._lib, question)  # type: ignore[attr-defined]
     return answer(connection._ssl) == 1
 
 
