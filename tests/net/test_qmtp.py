@@ -20,7 +20,6 @@ from outrider.model.reply import Reply
 from outrider.model.result import DeliveryResult, Kind
 from outrider.model.transaction import RecipientRequest
 from outrider.net import qmtp_server
-from outrider.net.dialler import NetDialler
 from outrider.net.listener import Listener, ListenerSettings
 from outrider.net.listener_limits import ConnectionLimits
 from outrider.net.listener_sockets import open_socket
@@ -368,7 +367,7 @@ class TestClient:
             assert b"base64" in at.contents[0]
 
     async def test_no_connection_and_no_tls(self, address: str) -> None:
-        dialler = NetDialler(None, QmtpDialler(SETTINGS))  # type: ignore[arg-type]
+        dialler = QmtpDialler(SETTINGS)
         with pytest.raises(ConnectFailed) as failed:
             await dialler.connect(hop(address, PORT, "qmtp"), ip_address(address))
         assert failed.value.result.status == "4.4.1"

@@ -7,7 +7,7 @@ import pytest
 from outrider.config.schema import Auth, Limits
 from outrider.identity.credentials import parse_users
 from outrider.model.envelope import Notify
-from outrider.spool.interface import SpoolFull
+from outrider.spool.interface import SpoolFull, SpoolUnavailable
 from tests.reception.rig import FRIEND, NOW, Rig, answer
 
 
@@ -66,6 +66,31 @@ async def test_an_alias_does_not_outgrow_the_limit_behind_others() -> None:
     assert (await rig.recipient(mail, "all@a.example")).code == 452
     alone = await rig.begun(await rig.session(FRIEND))
     assert (await rig.recipient(alone, "all@a.example")).is_positive
+
+
+@pytest.mark.covers("SMTP-9")
+async def test_a_limit_of_nought_is_none() -> None:
+    rig = Rig(limits=Limits(recipients=0, hops=0, message_size=0, header_size=0))
+    hops = b"".join(b"Received: by x; now\r\n" for _ in range(60))
+    reply = await rig.send(
+        await rig.session(), "ann@a.example", "bob@a.example", content=hops + b"\r\nbody\r\n"
+    )
+    assert reply.is_positive
+
+
+@pytest.mark.covers("SMTP-9", "SEC-94")
+async def test_a_spool_that_is_away_is_told_at_mail_and_is_no_fault_of_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    session = await rig.session()
+
+    def away() -> None:
+        raise SpoolUnavailable("the database cannot be used now")
+
+    monkeypatch.setattr(rig.spool, "check_room", away)
+    assert str((await rig.sender(session))[1]).startswith("451 4.3.0 The message could not be stored")
+    assert not rig.observer.failures
 
 
 @pytest.mark.covers("SMTP-9")

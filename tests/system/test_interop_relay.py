@@ -47,7 +47,9 @@ def test_an_attachment_through_a_peer(peer: type[MailServer], address: str, swak
     with (
         OutriderServer(site("gamma.example", far), title="gamma") as gamma,
         peer(
-            loopback_address(), local_domains=["beta.example"], relay_to={"gamma.example": (far, 25)}
+            loopback_address(),
+            local_domains=["beta.example"],
+            relay_to={"gamma.example": (far, 25), "alpha.example": (address, 25)},
         ) as beta,
         OutriderServer(
             site("alpha.example", address, routes={"gamma.example": f"smtp:[{beta.address}]:25"}),

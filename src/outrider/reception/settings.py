@@ -12,6 +12,8 @@ from outrider.model.address import parse_domain
 from outrider.reception.interface import IPAddress
 
 Network = IPv4Network | IPv6Network
+NO_LIMIT = 2**63 - 1
+"""What a limit of 0 in the settings means."""
 DEFAULT_LOOKUP_TIMEOUT_S = 15.0
 """For one fact: a client waits 300 s for a reply (RFC 5321 4.5.3.2), but not gladly."""
 
@@ -87,10 +89,10 @@ class ReceptionSettings:
             raise ReceptionSettingsError(f"relay: {error}") from error
         return cls(
             hostname=config.hostname,
-            message_size=limits.message_size,
-            header_size=limits.header_size,
-            recipients=limits.recipients,
-            hops=limits.hops,
+            message_size=limits.message_size or NO_LIMIT,
+            header_size=limits.header_size or NO_LIMIT,
+            recipients=limits.recipients or NO_LIMIT,
+            hops=limits.hops or NO_LIMIT,
             lease_s=config.spool.lease,
             inline_limit=config.spool.inline_limit,
             relay_networks=Networks.of("relay.networks", relay.networks),

@@ -236,7 +236,6 @@ def make_qmtp_service(
         hostname=plan.hostname,
         limits=QmtpLimits(
             message_size=limits.message_size,
-            recipients=limits.recipients,
             idle_timeout_s=limits.command_timeout_s,
             package_timeout_s=limits.data_timeout_s,
             slowest_rate=limits.min_data_rate,

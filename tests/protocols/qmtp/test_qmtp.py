@@ -236,6 +236,11 @@ class TestServer:
         server.work()
         assert server.ended is not None
 
+    def test_no_slowest_rate(self) -> None:
+        server = Server(OK, limits=QmtpLimits(slowest_rate=0)).hear(EXAMPLE[:5])
+        assert server.core.deadline() == float("inf")
+        assert server.hear(EXAMPLE[5:]).said == b"16:KOk: queued as 1,"
+
     @given(st.binary(max_size=60), st.integers(1, 9))
     def test_any_octets(self, octets: bytes, size: int) -> None:
         Server(OK).hear(octets, size).close()

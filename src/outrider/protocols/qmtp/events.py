@@ -30,7 +30,6 @@ class QmtpLimits:
     """What one client may do. Times in seconds, sizes in octets."""
 
     message_size: int = 52_428_800
-    recipients: int = 1000
     envelope_size: int = 1_048_576
     """The netstring that holds the recipients; a longer one ends the session."""
     idle_timeout_s: float = 300.0
@@ -38,7 +37,7 @@ class QmtpLimits:
     package_timeout_s: float = 300.0
     """For a package, to which comes the time for its message at `slowest_rate`."""
     slowest_rate: int = 500
-    """Octets a second (SEC-88)."""
+    """Octets a second (SEC-88); 0 = however slow."""
 
 
 @dataclass(frozen=True, slots=True)

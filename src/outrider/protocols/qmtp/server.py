@@ -10,6 +10,7 @@ that does not end where it says, ends the session: nobody knows where the next w
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
@@ -162,7 +163,8 @@ class QmtpServer:
         length = self._reader.maybe_length(limit)
         if length is None:
             return False
-        self._deadline = self._now + self.limits.package_timeout_s + length / self.limits.slowest_rate
+        rate = self.limits.slowest_rate
+        self._deadline = self._now + self.limits.package_timeout_s + (length / rate if rate else math.inf)
         self._rest = max(0, length - 1)
         if self._rest > self.limits.message_size:
             self._fault = TOO_LARGE

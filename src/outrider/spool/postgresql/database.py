@@ -1,8 +1,10 @@
 """Connections to PostgreSQL: opened, checked, replaced - and what a commit came to when one breaks amid it.
 
 A transaction whose COMMIT got no answer is neither done nor undone as far as this side knows. So each one
-notes its number first, and when the connection breaks a new one asks what became of it (`pg_xact_status`)
-before anybody is answered (SEC-94). Only when that cannot be learnt in time, `CommitUnknown` is raised.
+notes its number and leaves a mark (a count in a row of its connection's), and when the connection breaks a
+new one asks what became of it before anybody is answered (SEC-94). Only when that cannot be learnt in time,
+`CommitUnknown` is raised. `pg_xact_status` alone would not do: a server that crashes forgets the numbers whose
+traces had not reached its log, gives them out again, and then calls a transaction committed that is another.
 """
 
 from __future__ import annotations
@@ -10,9 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection, conninfo, errors
@@ -45,6 +50,14 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "15000",
 }
+_MARK = """
+INSERT INTO outrider.commits AS c (connection) VALUES (%b)
+ON CONFLICT (connection) DO UPDATE SET count = c.count + 1, at = now()
+RETURNING count, pg_current_xact_id()::text
+"""
+_IS_MARKED = "SELECT count(*) FROM outrider.commits WHERE connection = %b AND count >= %b"
+_STATUS = "SELECT pg_xact_status(%s::xid8)"
+_FORGET_MARKS = "DELETE FROM outrider.commits WHERE at < now() - interval '1 day'"
 _SETTINGS = """
 SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')
 """
@@ -55,6 +68,17 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 Connection = AsyncConnection[TupleRow]
 Work = Callable[[Connection], Awaitable["T"]]
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Mark:
+    """How to find out whether a transaction was committed."""
+
+    connection: str
+    """The name under which its connection leaves marks."""
+    count: int = 0
+    number: str = ""
+    """The transaction's number in the database; "" = it had not begun."""
 
 
 class Database:
@@ -74,6 +98,7 @@ class Database:
         self._unsafe = ""
         self._lost = False
         self._pool: AsyncConnectionPool[Connection] | None = None
+        self._names: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
         self.found = ""
         """The settings that the last connection was checked for."""
 
@@ -176,17 +201,22 @@ class Database:
             with contextlib.suppress(psycopg.Error, PoolTimeout, PoolClosed):
                 await self._pool.check()
 
+    async def forget_marks(self) -> None:
+        """Remove the marks of connections that are long gone. Raises SpoolError."""
+        await self.query(_forget_marks)
+
     async def _transact(self, work: Work[T]) -> T:
-        number = ""
+        mark = Mark("")
         committing = False
         try:
             async with self.connection() as connection:
+                mark.connection = self._names.setdefault(connection, secrets.token_hex(8))
                 try:
                     async with connection.pipeline():
                         await connection.execute("BEGIN")
-                        cursor = await connection.execute("SELECT pg_current_xact_id()::text")
+                        cursor = await connection.execute(_MARK, (mark.connection,))
                     row = await cursor.fetchone()
-                    number = str(row[0]) if row else ""
+                    mark.count, mark.number = row if row else (0, "")
                     result = await work(connection)
                     committing = True
                     await connection.execute("COMMIT")
@@ -198,26 +228,20 @@ class Database:
             if not committing or not is_lost(error.__cause__):
                 raise
         # The connection broke amid the COMMIT.
-        if await self._was_committed(number):
+        if await self._was_committed(mark):
             return result
         raise SpoolUnavailable("the database undid the transaction")
 
-    async def _was_committed(self, number: str) -> bool:
+    async def _was_committed(self, mark: Mark) -> bool:
         """What became of a transaction. Raises CommitUnknown when that cannot be learnt."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + RESOLVE_SECONDS, 0.05
         while loop.time() < deadline:
-            try:
+            with contextlib.suppress(SpoolUnavailable):
                 async with self.connection() as connection:
-                    cursor = await connection.execute("SELECT pg_xact_status(%s::xid8)", (number,))
-                    row = await cursor.fetchone()
-            except SpoolError:
-                row = ("in progress",)
-            status = row[0] if row else None
-            if status in ("committed", "aborted"):
-                return bool(status == "committed")
-            if status is None:
-                break
+                    outcome = await _outcome(connection, mark)
+                if outcome is not None:
+                    return outcome
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
         raise CommitUnknown("the database went away during a commit and has not said what became of it")
@@ -236,6 +260,29 @@ class Database:
     def lost(self) -> bool:
         """Whether the last use failed for want of a connection."""
         return self._lost
+
+
+async def _outcome(connection: Connection, mark: Mark) -> bool | None:
+    """Whether the transaction was committed; None while it may still be. Raises psycopg.Error."""
+    if await _is_marked(connection, mark):
+        return True
+    try:
+        row = await (await connection.execute(_STATUS, (mark.number,))).fetchone()
+    except errors.InvalidParameterValue:
+        return False  # a number of the future: the server has crashed and forgotten that one
+    if row is not None and row[0] == "in progress":
+        return None
+    # It has ended, or its number is another's by now. If it was committed, the mark is to be seen.
+    return await _is_marked(connection, mark)
+
+
+async def _is_marked(connection: Connection, mark: Mark) -> bool:
+    row = await (await connection.execute(_IS_MARKED, (mark.connection, mark.count))).fetchone()
+    return row is not None and row[0] > 0
+
+
+async def _forget_marks(connection: Connection) -> None:
+    await connection.execute(_FORGET_MARKS)
 
 
 async def _roll_back(connection: Connection) -> None:

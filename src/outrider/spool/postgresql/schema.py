@@ -135,7 +135,15 @@ CREATE TRIGGER count_updated AFTER UPDATE ON outrider.items
   FOR EACH STATEMENT EXECUTE FUNCTION outrider.count_updated();
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1,)
+VERSION_2 = """
+CREATE TABLE outrider.commits (           -- how many transactions a connection has committed: see `database`
+  connection text PRIMARY KEY,
+  count bigint NOT NULL DEFAULT 1,
+  at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2)
 """Entry n leads from version n to n + 1. Never edit, only append."""
 
 _LOCK = 0x6F75_7472  # "outr": any number that nobody else uses as an advisory lock of this database

@@ -512,6 +512,7 @@ class PostgresSpool:
     async def purge(self, now: float, finished_before: float) -> int:
         """See `Spool.purge`; in steps, so that no transaction is long."""
         del now
+        await self._database.forget_marks()
         forgotten = 0
         while True:
             gone = await self._database.transact(
