@@ -15,6 +15,8 @@ from outrider.testing.spool_contract import NOW, SpoolContract
 class TestPostgresSpool(SpoolContract):
     """The contract."""
 
+    windows = ("outrider.spool.postgresql.leasing.WINDOW",)
+
     @pytest.fixture
     async def spool(self, postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Spool]:
         """On a database of its own."""

@@ -15,6 +15,8 @@ from outrider.testing.spool_contract import NOW, SpoolContract
 class TestSqliteSpool(SpoolContract):
     """The contract."""
 
+    windows = ("outrider.spool.sqlite.operations.WINDOW",)
+
     @pytest.fixture
     async def spool(self, tmp_path: Path) -> AsyncIterator[Spool]:
         """In a directory of its own."""

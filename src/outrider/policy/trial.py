@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outrider.message.header_fields import field_names
 from outrider.model.content import inline_content
@@ -63,6 +63,9 @@ def described_facts(description: Mapping[str, object], message: bytes = b"") -> 
     otherwise. Raises DescriptionError.
     """
     facts = Facts(_described(name, value) for name, value in description.items())
+    for fact in [derived for fact in facts for derived in _derived(fact)]:
+        if fact.name not in description:
+            facts.add(fact)
     if message:
         content = inline_content(message)
         names = field_names(content.headers)
@@ -84,6 +87,18 @@ def _described(name: str, value: object) -> Fact:
             raise DescriptionError(f"{name}: provenance must be claimed, vouched or proven")
         provenance, value = Provenance[word], value.get("value")
     return Fact(kind.name, _typed(kind, value), provenance, how)
+
+
+def _derived(fact: Fact) -> list[Fact]:
+    """What a session learns with an address: its domain, and whether a sender is the null sender."""
+    if fact.name not in ("sender", "recipient", "from"):
+        return []
+    values = fact.value if isinstance(fact.value, tuple) else (str(fact.value),)
+    domains = tuple(text.rpartition("@")[2].lower() for text in values if "@" in text)
+    found = [replace(fact, name=f"{fact.name}.domain", value=domains)] if domains else []
+    if fact.name == "sender":
+        found.append(replace(fact, name="sender.null", value=not domains))
+    return found
 
 
 def _typed(kind: FactKind, value: object) -> FactValue:

@@ -6,7 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -267,14 +267,15 @@ class ProtocolDialler:
     """Sends each hop to the dialler of its protocol; a reload changes what new connections go by."""
 
     def __init__(self, assembly: Assembly, voices: Voices) -> None:
-        self._voices = voices
-        self.reconfigure(assembly)
+        settings = SmtpClientSettings.of(assembly.config)
+        self._smtp = SmtpDialler(settings, assembly.client_tls, voices.client)
+        self._qmtp = QmtpDialler(settings, voices.client)
 
     def reconfigure(self, assembly: Assembly) -> None:
-        """Take over new settings, certificates and CA sets; connections already open go on."""
+        """Take over new settings, certificates and CA sets; what is known of hosts stays (TLS-5)."""
         settings = SmtpClientSettings.of(assembly.config)
-        self._smtp = SmtpDialler(settings, assembly.client_tls, self._voices.client)
-        self._qmtp = QmtpDialler(settings, self._voices.client)
+        self._smtp.parts = replace(self._smtp.parts, settings=settings, tls=assembly.client_tls)
+        self._qmtp.settings = settings
 
     async def connect(self, hop: Hop, address: IPv4Address | IPv6Address | str) -> Connection:
         """See `delivery.interface.Dialler`."""

@@ -7,11 +7,12 @@ import os
 import pwd
 import socket
 from collections.abc import Coroutine
+from ipaddress import ip_address
 from pathlib import Path
 
 from outrider.config.loader import Loaded, load
 from outrider.config.problems import ConfigError, Problem
-from outrider.net.listener_sockets import ListenError, inherited_sockets, open_socket
+from outrider.net.listener_sockets import UNIX_PREFIX, ListenError, inherited_sockets, open_socket
 from outrider.runtime.assembly import Assembly, assemble
 from outrider.spool.interface import SpoolError
 
@@ -69,18 +70,13 @@ def _run(assembly: Assembly, main: Coroutine[None, None, None]) -> None:
 def open_sockets(loaded: Loaded, assembly: Assembly) -> dict[int, socket.socket]:
     """The listening sockets by the listener's number; those passed by a service manager are used where they
     fit. Raises ConfigError with every one that cannot be opened; none stays open then."""
-    passed = {
-        (
-            one.socket.getsockname()[:2] if one.socket.family != socket.AF_UNIX else one.socket.getsockname()
-        ): one.socket
-        for one in inherited_sockets(os.environ, os.getpid())
-    }
+    passed = _passed_sockets(loaded)
     opened: dict[int, socket.socket] = {}
     problems: list[Problem] = []
     for plan in assembly.listeners:
-        place = (plan.settings.address, plan.port)
+        where = _where(plan.settings.address, plan.port)
         try:
-            opened[plan.number] = passed.get(place) or open_socket(plan.settings.address, plan.port)
+            opened[plan.number] = passed.get(where) or open_socket(plan.settings.address, plan.port)
         except ListenError as error:
             key = ("listeners", plan.number, "port" if "unix:" not in plan.settings.address else "address")
             problems.append(loaded.problem(key, f"{error.where}: {error.problem}", error.remedy))
@@ -89,6 +85,26 @@ def open_sockets(loaded: Loaded, assembly: Assembly) -> dict[int, socket.socket]
             one.close()
         raise ConfigError(problems)
     return opened
+
+
+def _passed_sockets(loaded: Loaded) -> dict[str, socket.socket]:
+    """What a service manager opened for us, by address. Raises ConfigError for what is no listening socket."""
+    try:
+        passed = inherited_sockets(os.environ, os.getpid())
+    except ListenError as error:
+        fault = f"{error.where}: {error.problem}"
+        raise ConfigError([loaded.problem(("listeners",), fault, error.remedy)]) from error
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)  # child processes must not believe them
+    return {one.where: one.socket for one in passed}
+
+
+def _where(address: str, port: int) -> str:
+    """A listener's address as `InheritedSocket.where` writes it."""
+    if address.startswith(UNIX_PREFIX):
+        return address
+    ip = ip_address(address)
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
 
 
 def make_data_dir(loaded: Loaded, assembly: Assembly) -> None:

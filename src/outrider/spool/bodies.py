@@ -184,7 +184,7 @@ class BodyFiles:
 
     def new_name(self, message: MessageId) -> str:
         """A name that no other body of this spool has."""
-        safe = message if _SAFE_NAME.fullmatch(message) else message.encode().hex()[:200]
+        safe = message if _SAFE_NAME.fullmatch(message) else "x" + message.encode().hex()[:200]
         return f"{zlib.crc32(message.encode()) & 0xFF:02x}/{safe}.{next(self._numbers)}"
 
     def open(self, reference: BodyReference, damaged: Callable[[str], None]) -> FileBody:

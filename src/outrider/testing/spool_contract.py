@@ -195,6 +195,9 @@ _any_settings = settings(
 class SpoolContract:
     """The contract of `spool.interface`."""
 
+    windows: tuple[str, ...] = ()
+    """Names of constants that say how far a search for due items looks, made small in one test."""
+
     async def reopen(self, spool: Spool, now: float, *, crash: bool) -> Spool:
         """End the spool, in order or not, and start it anew."""
         raise NotImplementedError
@@ -391,6 +394,23 @@ class SpoolContract:
         leased = await spool.lease_due(NOW + 2, NOW + 300, 5, avoid=("busy.example",))
         assert [one.item.key.message for one in leased] == [last.id]
         assert len(await spool.lease_due(NOW + 2, NOW + 300, 100)) == 30
+
+    async def test_a_crowd_of_avoided_items_hides_nothing(
+        self, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for window in self.windows:
+            monkeypatch.setattr(window, 3)
+        for number in range(20):
+            await spool.store(message(f"user{number}@busy.example", due=NOW + number / 100))
+        others = [message(f"user@{name}.example", due=NOW + 1) for name in ("alpha", "omega", "zeta")]
+        for new in others:
+            await spool.store(new)
+        leased = [
+            one.item.key.message
+            for _ in range(2)
+            for one in await spool.lease_due(NOW + 2, NOW + 300, 2, avoid=("busy.example",))
+        ]
+        assert sorted(leased) == sorted(new.id for new in others)
 
     async def test_nothing_is_leased_twice(self, spool: Spool) -> None:
         for _ in range(20):

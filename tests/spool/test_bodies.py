@@ -1,0 +1,180 @@
+"""Bodies in files."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrider.model.content import InlineBody
+from outrider.model.message import MessageId
+from outrider.spool.bodies import PIECE, BodyFiles, BodyReference, FileBody, decode_reference, device_error
+from outrider.spool.codec import Malformed, seal
+from outrider.spool.interface import ContentDamaged, SpoolFull, SpoolUnavailable
+
+
+class Place:
+    """A directory of bodies with the steps that were taken in it."""
+
+    def __init__(self, directory: Path, executor: ThreadPoolExecutor) -> None:
+        self.steps: list[str] = []
+        self.files = BodyFiles(directory / "bodies", executor, inline_limit=1000, steps=self.steps.append)
+        self.files.prepare()
+
+    def names(self) -> list[str]:
+        """All files."""
+        return sorted(path.name for path in self.files.directory.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A fresh one."""
+    with ThreadPoolExecutor(2) as executor:
+        yield Place(tmp_path, executor)
+
+
+async def written(place: Place, octets: bytes, part: int = 100_000) -> FileBody:
+    """A body in a file."""
+    writer = place.files.writer(MessageId("ID"))
+    for start in range(0, len(octets), part):
+        await writer.write(octets[start : start + part])
+    body = await writer.finish()
+    assert isinstance(body, FileBody)
+    return body
+
+
+@pytest.mark.covers("SMTP-5")
+async def test_the_steps_come_in_the_order_that_survives_a_power_cut(place: Place) -> None:
+    await written(place, b"x" * 1001)
+    assert place.steps == ["body created", "body written", "body synced", "body renamed", "directory synced"]
+
+
+@pytest.mark.parametrize("size", [1001, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 3 * PIECE + 17])
+async def test_sizes_about_whole_pieces(place: Place, size: int) -> None:
+    octets = os.urandom(size)
+    body = await written(place, octets)
+    assert body.size == size
+    for wanted in (1000, 65_536, PIECE, 10**9):
+        pieces = list(body.chunks(wanted))
+        assert b"".join(pieces) == octets
+        assert max(map(len, pieces)) <= min(wanted, PIECE)
+
+
+async def test_the_inline_limit_is_kept_to_the_octet(place: Place) -> None:
+    writer = place.files.writer(MessageId("ID"))
+    await writer.write(b"x" * 1000)
+    assert await writer.finish() == InlineBody(b"x" * 1000)
+    assert place.names() == []
+
+
+async def test_writers_of_one_message_do_not_meet(place: Place) -> None:
+    first, second = await written(place, b"1" * 2000), await written(place, b"2" * 2000)
+    assert b"".join(first.chunks()) == b"1" * 2000
+    assert b"".join(second.chunks()) == b"2" * 2000
+
+
+async def test_abandon_waits_for_a_cancelled_write(place: Place) -> None:
+    writer = place.files.writer(MessageId("ID"))
+    task = asyncio.create_task(writer.write(b"x" * (8 * PIECE)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await writer.abandon()
+    assert place.names() == []
+
+
+@pytest.mark.covers("FAULT-F7")
+async def test_after_a_failed_fsync_the_body_is_lost(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def failing(descriptor: int) -> None:
+        calls.append(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    writer = place.files.writer(MessageId("ID"))
+    await writer.write(b"x" * 2000)
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(SpoolUnavailable):
+        await writer.finish()
+    with pytest.raises(SpoolUnavailable):
+        await writer.finish()
+    assert len(calls) == 1, "the fsync was asked again"
+    await writer.abandon()
+    assert place.names() == []
+
+
+@pytest.mark.covers("SEC-209")
+async def test_orphans_are_removed_and_links_not_followed(place: Place, tmp_path: Path) -> None:
+    kept = await written(place, b"x" * 2000)
+    await written(place, b"y" * 2000)
+    (place.files.directory / "00" / "left.tmp").write_bytes(b"z")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_bytes(b"!")
+    (place.files.directory / "ff").rmdir()
+    (place.files.directory / "ff").symlink_to(elsewhere)
+    (place.files.directory / "fe" / "link").symlink_to(elsewhere / "precious")
+    assert place.files.remove_orphans({kept.reference.name}) == 3
+    assert (elsewhere / "precious").exists()
+    assert b"".join(kept.chunks()) == b"x" * 2000
+    again = await written(place, b"w" * 2000)
+    assert again.reference.name != kept.reference.name
+
+
+@pytest.mark.covers("SEC-209")
+async def test_a_link_in_the_place_of_a_body_is_not_read(place: Place, tmp_path: Path) -> None:
+    body = await written(place, b"x" * 2000)
+    path = place.files.directory / body.reference.name
+    (tmp_path / "other").write_bytes(b"x" * 2000)
+    path.unlink()
+    path.symlink_to(tmp_path / "other")
+    with pytest.raises(ContentDamaged):
+        list(body.chunks())
+
+
+@given(st.text("abcxyz019-_./\\\0 é", max_size=120))
+def test_every_id_gives_a_name_within_the_directory(name: str) -> None:
+    files = BodyFiles(Path("/nowhere"), ThreadPoolExecutor(1), inline_limit=1)
+    reference = BodyReference(files.new_name(MessageId(name)), 0, b"")
+    assert decode_reference(name, reference.encode(name)) == reference
+
+
+@pytest.mark.covers("SEC-212")
+@pytest.mark.parametrize(
+    "reference",
+    [
+        BodyReference("../../etc/passwd", 0, b""),
+        BodyReference("00/../../x.1", 0, b""),
+        BodyReference("/00/x.1", 0, b""),
+        BodyReference("00/x.1", 5, b""),
+        BodyReference("00/x.1", -1, b""),
+        BodyReference("00/x.1", PIECE + 1, b"x" * 16),
+    ],
+)
+def test_impossible_references_are_refused(reference: BodyReference) -> None:
+    with pytest.raises(Malformed):
+        decode_reference("ID", reference.encode("ID"))
+
+
+@pytest.mark.covers("SEC-212")
+def test_a_reference_of_another_message_is_refused() -> None:
+    encoded = BodyReference("00/x.1", 0, b"").encode("ID")
+    with pytest.raises(Malformed):
+        decode_reference("OTHER", encoded)
+    with pytest.raises(Malformed):
+        decode_reference("ID", seal(b"\xc1", "ID"))
+
+
+@pytest.mark.covers("SEC-92")
+def test_what_the_device_says_is_told_apart() -> None:
+    for code in (errno.ENOSPC, errno.EDQUOT):
+        assert isinstance(device_error(OSError(code, os.strerror(code))), SpoolFull)
+    for code in (errno.EIO, errno.EROFS, errno.EACCES):
+        assert not isinstance(device_error(OSError(code, os.strerror(code))), SpoolFull)

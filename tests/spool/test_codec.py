@@ -1,0 +1,67 @@
+"""Records: what is not ours is not believed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrider.model.message import ItemKey, ItemState, MessageId
+from outrider.spool import codec, transitions
+from outrider.spool.codec import Malformed
+from outrider.testing.spool_contract import message, messages
+
+KEY = ItemKey(MessageId("ID"), 0)
+
+
+def item_record() -> bytes:
+    """Of some item."""
+    return codec.encode_item(transitions.first_items(message(id_="ID"))[0])
+
+
+@pytest.mark.covers("FAULT-F9")
+@given(messages(), st.data())
+def test_one_flipped_bit_anywhere_is_noticed(new: object, data: st.DataObject) -> None:
+    record = bytearray(codec.encode_message(new))  # type: ignore[arg-type]
+    place = data.draw(st.integers(0, len(record) * 8 - 1))
+    record[place // 8] ^= 1 << place % 8
+    with pytest.raises(Malformed):
+        codec.decode_message(new.id, bytes(record))  # type: ignore[attr-defined]
+
+
+@pytest.mark.covers("SEC-212")
+@given(st.binary(max_size=200) | st.none() | st.integers() | st.text())
+def test_anything_is_read_or_malformed(octets: object) -> None:
+    sealed = codec.seal(octets, "ID") if isinstance(octets, bytes) else octets
+    for value in (octets, sealed):
+        with pytest.raises(Malformed):
+            codec.decode_message("ID", value)
+        with pytest.raises(Malformed):
+            codec.decode_trail("ID", value)
+        with pytest.raises(Malformed):
+            codec.decode_item(KEY, "d", ItemState.READY, 0.0, value)
+
+
+@pytest.mark.covers("SEC-212")
+def test_a_record_under_another_name_is_refused() -> None:
+    new = message(id_="ID")
+    codec.decode_message("ID", codec.encode_message(new))
+    with pytest.raises(Malformed):
+        codec.decode_message("OTHER", codec.encode_message(new))
+
+
+@pytest.mark.covers("SEC-212")
+def test_a_format_of_the_future_is_refused() -> None:
+    record = bytearray(codec.unseal(item_record(), "ID"))
+    assert record[1] == codec.FORMAT
+    record[1] = codec.FORMAT + 1
+    with pytest.raises(Malformed, match="format 2"):
+        codec.decode_item(KEY, "d", ItemState.READY, 0.0, codec.seal(bytes(record), "ID"))
+
+
+def test_fields_that_a_later_release_appends_do_not_matter() -> None:
+    import msgspec
+
+    row = msgspec.msgpack.decode(codec.unseal(item_record(), "ID"))
+    longer = codec.seal(msgspec.msgpack.encode([*row, "new"]), "ID")
+    assert codec.decode_item(KEY, "d", ItemState.READY, 0.0, longer).attempts == 0
