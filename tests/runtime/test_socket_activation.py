@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.peers.addresses import loopback_address
 
 LAUNCHER = """

@@ -63,9 +63,9 @@ def described_facts(description: Mapping[str, object], message: bytes = b"") -> 
     otherwise. Raises DescriptionError.
     """
     facts = Facts(_described(name, value) for name, value in description.items())
-    for fact in [derived for fact in facts for derived in _derived(fact)]:
-        if fact.name not in description:
-            facts.add(fact)
+    for derived in [one for fact in facts for one in _derived(fact)]:
+        if derived.name not in description:
+            facts.add(derived)
     if message:
         content = inline_content(message)
         names = field_names(content.headers)

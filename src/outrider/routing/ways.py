@@ -25,6 +25,7 @@ PLACEHOLDERS = {
 MAX_WAY_LENGTH = 4096
 """Characters: an operator's command line fits, a runaway table entry does not."""
 
+_KNOWN_WAYS = "write mx, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: or error:, as in smtp:HOST:PORT"
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -116,10 +117,7 @@ def parse_way(text: str, options: HostOptions = NO_OPTIONS) -> Way:
         _refuse_login(options, "mx")
         return MxWay(options.tls)
     if not colon:
-        raise WayError(
-            f"unknown way {text!r}: expected mx, smtp:, submission:, smtps:, lmtp:, qmtp:, "
-            "maildir:, pipe:, discard: or error:"
-        )
+        raise WayError(f"unknown way {text!r}; {_KNOWN_WAYS}")
     if kind in DEFAULT_PORTS:
         return _host_way(kind, rest, options)
     return _hostless_way(kind, rest, options)
@@ -139,7 +137,7 @@ def _hostless_way(kind: str, rest: str, options: HostOptions) -> Way:
     if kind == "pipe":
         _check_placeholders("pipe", " ".join(split_command(rest)))
         return LocalWay("pipe", rest.strip())
-    raise WayError(f"unknown way {kind!r}:")
+    raise WayError(f"unknown way {f'{kind}:'!r}; {_KNOWN_WAYS}")
 
 
 def _refuse_login(options: HostOptions, kind: str) -> None:

@@ -88,7 +88,7 @@ def open_sockets(loaded: Loaded, assembly: Assembly) -> dict[int, socket.socket]
 
 
 def _passed_sockets(loaded: Loaded) -> dict[str, socket.socket]:
-    """What a service manager opened for us, by address. Raises ConfigError for what is no listening socket."""
+    """What a service manager opened for us, by address. Raises ConfigError for what does not listen."""
     try:
         passed = inherited_sockets(os.environ, os.getpid())
     except ListenError as error:

@@ -3,8 +3,8 @@
 A transaction whose COMMIT got no answer is neither done nor undone as far as this side knows. So each one
 notes its number and leaves a mark (a count in a row of its connection's), and when the connection breaks a
 new one asks what became of it before anybody is answered (SEC-94). Only when that cannot be learnt in time,
-`CommitUnknown` is raised. `pg_xact_status` alone would not do: a server that crashes forgets the numbers whose
-traces had not reached its log, gives them out again, and then calls a transaction committed that is another.
+`CommitUnknown` is raised. `pg_xact_status` alone would not do: a server that crashes forgets the numbers that
+had not reached its log, gives them out again, and then calls a transaction committed that is another.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class Database:
                         await connection.execute("BEGIN")
                         cursor = await connection.execute(_MARK, (mark.connection,))
                     row = await cursor.fetchone()
-                    mark.count, mark.number = row if row else (0, "")
+                    mark.count, mark.number = row or (0, "")
                     result = await work(connection)
                     committing = True
                     await connection.execute("COMMIT")
