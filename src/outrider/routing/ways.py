@@ -25,7 +25,7 @@ PLACEHOLDERS = {
 MAX_WAY_LENGTH = 4096
 """Characters: an operator's command line fits, a runaway table entry does not."""
 
-_KNOWN_WAYS = "write mx, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: or error:, as in smtp:HOST:PORT"
+_KNOWN_WAYS = "write mx, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: or error:"
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PORT = re.compile(r"[0-9]{1,5}")
 

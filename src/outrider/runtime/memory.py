@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 _LOOK_S = 1.0
 
@@ -15,6 +14,8 @@ class MemoryGauge:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._page = os.sysconf("SC_PAGE_SIZE")
+        # Opened once: it must still be readable when no descriptor is left (SEC-93).
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._looked_at = 0.0
         self._short = False
 
@@ -29,4 +30,4 @@ class MemoryGauge:
         return self._short
 
     def _resident(self) -> int:
-        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * self._page
+        return int(os.pread(self._statm, 256, 0).split()[1]) * self._page
