@@ -6,9 +6,12 @@ import ast
 import re
 from collections.abc import Iterator
 
+import click
 from tools.requirements_index import known_ids
 
+from outrider.cli.main import main
 from outrider.identity import interface as logins
+from outrider.maillog.emitter import Level, render_json
 from outrider.maillog.metrics import Metrics
 from outrider.model.facts import Provenance
 from outrider.model.reply import Reply
@@ -130,3 +133,24 @@ def test_files_that_are_named_exist() -> None:
 def test_decisions_are_numbered_once() -> None:
     numbers = sorted(path.name[:4] for path in (PROJECT / "docs" / "decisions").glob("[0-9]*.md"))
     assert numbers == [f"{number:04d}" for number in range(1, len(numbers) + 1)]
+
+
+# -- packaging ---------------------------------------------------------------------------------------------
+
+
+def test_the_fail2ban_filter_finds_a_failed_login() -> None:
+    text = (PROJECT / "packaging" / "fail2ban" / "outrider.conf").read_text("utf-8")
+    pattern = re.search(r"^failregex = (.*)$", text, re.MULTILINE)
+    assert pattern
+    fields = {"session": "84f9735af9d7", "client": "2001:db8::7", "listener": "smtp [::1]:25", "login": "ann"}
+    line = render_json(0.0, Level.WARNING, "login_failed", fields)
+    found = re.match(pattern[1].replace("<HOST>", "(?P<host>[0-9a-f.:]+)"), line)
+    assert found
+    assert found["host"] == "2001:db8::7"
+
+
+def test_the_units_start_commands_that_exist() -> None:
+    unit = (PROJECT / "packaging" / "systemd" / "outrider.service").read_text("utf-8")
+    commands = re.findall(r"^Exec\w+=/opt/outrider/bin/outrider ([a-z-]+)", unit, re.MULTILINE)
+    assert commands == ["check-config", "serve", "reload"]
+    assert all(main.get_command(click.Context(main), command) for command in commands)

@@ -15,7 +15,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class Server:
         self._smtp: dict[str, SmtpServer] = {}
         self._qmtp: dict[str, QmtpServer] = {}
         self._http: list[HttpService] = []
+        self._wake: Callable[[], None] = lambda: None
         self._background: set[asyncio.Task[None]] = set()
         self._started_at = time.time()
         self._counts = Counts(0, 0, 0)
@@ -126,6 +127,9 @@ class Server:
     async def _open_spool(self, voices: Voices, stack: contextlib.AsyncExitStack) -> None:
         config = self._assembly.config
         spool = open_spool(config, config.hostname, observer=voices.spool)
+        on_wake = getattr(spool, "on_wake", None)  # a spool that other nodes share tells of their mail
+        if on_wake is not None:
+            on_wake(lambda: self._wake())
         recovery = await spool.start(time.time())
         stack.push_async_callback(spool.close)
         memory = MemoryGauge(config.limits.memory)
@@ -156,6 +160,7 @@ class Server:
             lease_s=assembly.config.spool.lease,
             paused=self._paused_before(),
         )
+        self._wake = self._manager.wake
         self._operations = QueueOperations(core.spool, self._runner(self._rules), core.clock, self._manager)
         running = asyncio.create_task(self._manager.run())
         stack.push_async_callback(self._stop_delivery, running)
