@@ -78,13 +78,18 @@ class Target:
         tls = {"certificate": str(files.certificate), "key": str(files.key)}
         tables = settings(self.address, next_hop, self.friend, tls)
         tables["auth"] = {"users_file": str(write_users(folder / "users"))}
-        for name, change in changes.items():
-            present = tables.get(name)
-            tables[name] = {**present, **change} if isinstance(present, Mapping) else change
+        self._tables = tables
         self.sink = Sink(next_hop, NEXT_HOP)
+        self.change(**changes)
         self.server = OutriderServer(tables, command=(*before, str(OUTRIDER)))
         self._seen = 0
         self._numbers = itertools.count(1)
+
+    def change(self, **changes: Mapping[str, object]) -> None:
+        """Merge changes into the sections of the settings; before the start only."""
+        for name, change in changes.items():
+            present = self._tables.get(name)
+            self._tables[name] = {**present, **change} if isinstance(present, Mapping) else change
 
     def __enter__(self) -> Self:
         self.sink.__enter__()
@@ -99,8 +104,11 @@ class Target:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.server.__exit__(kind, value, trace)
+            if kind is None:
+                self.server.stop()
+                self.went_well()  # the log is whole now
         finally:
+            self.server.__exit__(kind, value, trace)
             self.sink.__exit__(kind, value, trace)
 
     def connect(self, port: int = SMTP, *, source: str = "", greet: bool = True) -> Wire:
@@ -116,12 +124,16 @@ class Target:
     # -- what the server did ---------------------------------------------------------------------------
 
     def new_log(self) -> bytes:
-        """What was logged since the last call."""
-        with (self.server.folder / "log").open("rb") as log:
-            log.seek(self._seen)
-            text = log.read()
-        self._seen += len(text)
-        return text
+        """What was logged since the last call, up to now: an ordinary message marks where now is."""
+        mark = self.serves()
+        wait_until(lambda: mark in self._log(), "the log to come so far")
+        lines = self._log()[self._seen :]
+        self._seen += len(lines)
+        return lines
+
+    def _log(self) -> bytes:
+        text = (self.server.folder / "log").read_bytes()
+        return text[: text.rfind(b"\n") + 1]
 
     def mailbox(self, user: str = "ann") -> list[bytes]:
         """What lies in a mailbox."""
@@ -157,19 +169,24 @@ class Target:
         its spool, and nothing went wrong inside."""
         assert self.server.is_running()
         self.serves()
-        log = self.new_log()
-        assert b'"internal_failure"' not in log, log[-3000:]
-        assert b"Traceback" not in log
+        self.went_well()
         wait_until(lambda: not self.bodies(), "the spool to be free of bodies that belong to nothing")
 
-    def serves(self) -> None:
-        """The next ordinary message is delivered."""
-        token = b"ordinary-%d-%d" % (os.getpid(), next(self._numbers))
+    def went_well(self) -> None:
+        """Nothing in the log is a fault of the server's own."""
+        log = self._log()
+        assert b'"internal_failure"' not in log, log[log.index(b'"internal_failure"') - 200 :][:3000]
+        assert b"Traceback" not in log
+
+    def serves(self) -> bytes:
+        """The next ordinary message is delivered; its sender's address, which nothing else has."""
+        mark = b"ordinary-%d-%d" % (os.getpid(), next(self._numbers))
         with self.session(source=self.friend) as wire:
-            wire.begin(b"bob@open.example")
-            wire.expect(b"250", after=b"Subject: " + token + b"\r\n\r\nhello\r\n.")
+            wire.begin(b"bob@open.example", mark + b"@client.example")
+            wire.expect(b"250", after=b"Subject: " + mark + b".\r\n\r\nhello\r\n.")
             wire.expect(b"221", after=b"QUIT")
-        self.arrival(token)
+        self.arrival(mark + b".")
+        return mark + b"@client.example"
 
     def bodies(self) -> list[Path]:
         """The files of bodies in the spool."""

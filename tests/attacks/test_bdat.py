@@ -30,7 +30,6 @@ def test_a_chunk_that_never_ends_is_no_message(target: Target, octets: bytes) ->
     with target.session() as wire:
         envelope(wire)
         wire.send(octets)
-    target.serves()
     assert b'"sender":"s@client.example","recipients":["ann@here.example"]' not in target.new_log()
 
 

@@ -83,7 +83,7 @@ def kill_rounds(server: OutriderServer, rounds: int, chance: random.Random) -> i
 
 
 def check_account(server: OutriderServer, load: Load, sink: Sink, kills: int) -> None:
-    """Nothing lost, nothing cut, and what came twice was under way in a kill; then the server's own ledger."""
+    """Nothing lost, nothing cut, and what came twice was under way in a kill; then the ledger."""
     ledger.wait_drained(server, 120)
     held = ledger.counts(server)["held"]
     if held:  # messages that happened to be under way in several kills look like poison

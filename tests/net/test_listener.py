@@ -20,6 +20,7 @@ from tests.peers.certificates import CertificateAuthority
 from outrider.net.listener import RETRY_S, AcceptedConnection, Listener, ListenerSettings
 from outrider.net.listener_limits import ConnectionLimits, Refusal, network_key
 from outrider.net.listener_sockets import ListenError, inherited_sockets, open_socket
+from outrider.net.server_limits import LoadGauge
 from outrider.net.tls import tls_server_side
 
 BUSY = b"421 4.7.0 mx.alpha.example too many connections\r\n"
@@ -220,6 +221,22 @@ def test_addresses_of_one_ipv6_customer_count_together() -> None:
     limits.leave_from(ip_address("2001:db8:0:1:ffff::9"))
     assert limits.enter_from(ip_address("2001:db8:0:1::4"))
     assert network_key(ip_address("::ffff:192.0.2.1")) == network_key(ip_address("192.0.2.1"))
+
+
+@both_loops
+@pytest.mark.covers("SMTP-9")
+def test_a_limit_of_nought_is_none(loop: str) -> None:
+    async def work() -> None:
+        notes = Notes()
+        async with listening(notes, total=0, per_address=0, max_connections=0) as (listener, limits):
+            clients = [await Client.to(listener) for _ in range(3)]
+            assert [(await client.line())[:3] for client in clients] == [b"220"] * 3
+            assert not LoadGauge(limits, 0.8).is_stressed()
+            for client in clients:
+                await client.close()
+        assert notes.refused == []
+
+    run_on(loop, work())
 
 
 @both_loops

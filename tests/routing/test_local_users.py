@@ -91,6 +91,14 @@ def test_another_domain_is_not_local() -> None:
     assert not table.is_local("b.example")
 
 
+@pytest.mark.covers("SMTP-8", "SEC-69")
+def test_an_address_elsewhere_that_a_route_brings_here_is_named_by_itself() -> None:
+    table = load({"alpha.example": alpha()})
+    mailbox = table.mailbox_of(parse_address("Ann+x@b.example"))
+    assert mailbox == Mailbox("ann+x", "", DomainName("b.example"))
+    assert table.mailbox_of(Address("../etc", DomainName("b.example"))) is None
+
+
 def test_no_separator_means_no_detail() -> None:
     table = load({"alpha.example": alpha(separator="")})
     assert isinstance(table.resolve(parse_address("ann+x@alpha.example")), UnknownUser)

@@ -13,7 +13,7 @@ from tests.peers.addresses import loopback_address
 from tests.peers.certificates import CertificateAuthority, TlsFiles
 from tests.peers.outrider_server import OutriderServer
 from tests.peers.postfix import PostfixServer
-from tests.peers.tools import Swaks
+from tests.peers.tools import SmtpSink, Swaks
 from tests.system.sites import CONTENT, Settings, body_of, site, smtp_dialogue, wait_mailbox
 
 PASSWORD = "correct horse battery"
@@ -71,6 +71,23 @@ def test_a_password_is_taken_under_tls(
     assert (event["login"], event["mechanism"]) == ("ann", mechanism)
     for secret in (PASSWORD, PLAIN.decode(), base64.b64encode(PASSWORD.encode()).decode()):
         assert secret not in log
+
+
+@pytest.mark.covers("SMTP-2b", "TLS-2b")
+def test_a_login_may_relay_and_nobody_else(
+    address: str, authority: CertificateAuthority, swaks_client: Swaks
+) -> None:
+    login = ("--auth", "PLAIN", "--auth-user", "ann", "--auth-password", PASSWORD)
+    elsewhere = {"sender": "ann@alpha.example", "recipients": ["bob@beta.example"]}
+    with SmtpSink(loopback_address(), 25) as sink:
+        settings = submission_site(address, authority)
+        settings["routes"] = {"beta.example": f"smtp:[{sink.address}]:25"}
+        with _Site(settings) as server:
+            known = swaks_client.send(address, 587, "--tls", *login, **elsewhere)  # type: ignore[arg-type]
+            assert known.accepted, known.transcript
+            server.wait_event("delivered", recipient="bob@beta.example")
+            stranger = swaks_client.send(address, 25, "--tls", **elsewhere)  # type: ignore[arg-type]
+    assert any(reply.startswith("550 5.7.1 ") for reply in stranger.replies()), stranger.transcript
 
 
 @pytest.mark.covers("SMTP-2b")

@@ -11,6 +11,7 @@ import pytest
 from tests.peers.addresses import loopback_address
 from tests.peers.outrider_server import OutriderServer
 from tests.peers.postfix import PostfixServer
+from tests.peers.tools import SmtpSink
 from tests.system.sites import (
     CONTENT,
     Settings,
@@ -171,3 +172,18 @@ def test_a_double_bounce_that_fails_ends_with_a_line_in_the_log(address: str) ->
     # The message, and one report on it to the postmaster: nothing went to a sender, and nothing goes round.
     assert [entry["sender"] for entry in entries] == ["<>", "<>"]
     assert entries[1]["recipients"] == ["absent@beta.example"]
+
+
+@pytest.mark.covers("SMTP-6", "SMTP-5")
+def test_a_temporary_refusal_is_tried_again_until_it_is_taken(address: str) -> None:
+    place = loopback_address()
+    routes = {"beta.example": f"smtp:[{place}]:25"}
+    with OutriderServer(site("alpha.example", address, routes=routes)) as server:
+        with SmtpSink(place, 25, "-r", "RCPT"):
+            number = transaction(address, "<ann@alpha.example>", "<bob@beta.example>")
+            [event, *_] = server.wait_event("deferred", 2, id=number)
+            assert str(event["status"]).startswith("4.")
+        with SmtpSink(place, 25) as sink:
+            server.wait_event("delivered", id=number)
+            assert len(sink.transactions()) == 1
+        assert mailbox(server, "ann") == []

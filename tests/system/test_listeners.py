@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.peers.addresses import loopback_address
+from tests.peers.addresses import loopback_address, shared_address_port
 from tests.peers.certificates import CertificateAuthority
 from tests.peers.exim import EximServer
 from tests.peers.outrider_server import OutriderServer
@@ -276,3 +276,26 @@ def test_explain_tells_the_facts_with_how_they_are_known(address: str) -> None:
     known = {fact["name"]: (fact["value"], fact["provenance"]) for fact in row["facts"]}
     assert known["client.address"] == ("127.0.0.1", "proven")
     assert known["client.name"] == ("liar.example", "claimed")
+
+
+@pytest.mark.covers("SMTP-7", "SMTP-4")
+def test_mail_comes_and_goes_by_ipv6(address: str) -> None:
+    port = shared_address_port()
+    far = site("beta.example", address)
+    far["listeners"] = [{"protocol": "smtp", "address": "::1", "port": port}]
+    near = site("alpha.example", address, routes={"beta.example": f"smtp:[::1]:{port}"})
+    near["net"]["private_destinations"] = ["::1/128"]
+    with OutriderServer(far, title="beta") as beta, OutriderServer(near, title="alpha"):
+        replies = smtp_dialogue(
+            *(address, 25),
+            *(
+                b"EHLO c.example",
+                b"MAIL FROM:<eve@c.example>",
+                b"RCPT TO:<bob@beta.example>",
+                b"DATA",
+                STUFFED,
+            ),
+        )
+        assert replies[-1].startswith(b"250 ")
+        [message] = wait_mailbox(beta, "bob")
+    assert b"[IPv6:::1]" in headers_of(message)

@@ -125,6 +125,15 @@ def _install(files: TlsFiles, target: TlsFiles) -> None:
 
 
 @pytest.mark.covers("TLS-7")
+def test_tls_can_be_switched_on_by_a_reload(address: str, authority: CertificateAuthority) -> None:
+    with OutriderServer(site("alpha.example", address)) as server:
+        assert b"STARTTLS" not in smtp_dialogue(address, 25, b"EHLO c.example")[1]
+        server.write_configuration(site("alpha.example", address, tls=authority.issue("mx.alpha.example")))
+        reload(server, "command")
+        assert shown_name(address) == "mx.alpha.example"
+
+
+@pytest.mark.covers("TLS-7")
 def test_the_name_that_is_asked_for_chooses_the_certificate(
     address: str, authority: CertificateAuthority
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,6 +116,26 @@ def test_a_policy_that_is_not_met_defers_and_says_why(
     assert str(row["reason"]).partition(" ")[2] in reason
     assert reason in explained
     assert str(row["reason"]) in shown
+
+
+@pytest.mark.covers("TLS-4a", "ITP-5")
+@pytest.mark.parametrize("fault", ["expired", "unknown authority"])
+def test_a_certificate_that_proves_nothing_defers(
+    fault: str, address: str, authority: CertificateAuthority, swaks_client: Swaks
+) -> None:
+    other = CertificateAuthority(authority.folder / "other", "Another authority")
+    issuer = authority if fault == "expired" else other
+    until = datetime.timedelta(days=-1 if fault == "expired" else 30)
+    shown = issuer.issue("mx.beta.example", valid_until=until)
+    with PostfixServer(loopback_address(), local_domains=["beta.example"], tls=shown) as beta:
+        route = {"tls": "verify", "tls_name": "mx.beta.example"}
+        settings = alpha(address, beta, route, tls=authority.issue("mx.alpha.example"))
+        with OutriderServer(settings) as server:
+            [event, *_] = server.wait_event("deferred", id=send(swaks_client, address))
+        assert beta.messages("bob") == []
+    assert "not proven to be mx.beta.example" in str(event["text"])
+    reason = "expired" if fault == "expired" else "no path to a configured CA"
+    assert reason in str(event["text"])
 
 
 @pytest.mark.covers("TLS-3", "TLS-6")

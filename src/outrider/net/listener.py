@@ -53,6 +53,7 @@ class ListenerSettings:
     name: str
     """For logs and metrics: ``smtp 192.0.2.1:25``."""
     max_connections: int = 1000
+    """0 = no limit."""
     refusal: bytes = b""
     """What a client hears that is turned away, such as a 421 reply with CRLF; b"" where plain octets would
     mean nothing (TLS from the first octet)."""
@@ -288,7 +289,8 @@ class Listener:
     def _take_place(self, address: IPAddress | None) -> _Place | Refusal:
         if self._stopping:
             return Refusal.STOPPING
-        if len(self._connections) >= self.settings.max_connections:
+        most = self.settings.max_connections
+        if most and len(self._connections) >= most:
             return Refusal.LISTENER_FULL
         if not self._limits.enter():
             return Refusal.SERVER_FULL

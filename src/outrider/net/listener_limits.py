@@ -26,8 +26,8 @@ class ConnectionLimits:
     """The count of connections over all listeners of a process (SMTP-9, SEC-90).
 
     `total` bounds them all. `per_address` bounds those of one IPv4 address or one IPv6 /64, which is what a
-    single customer has; networks in `exempt` are not held to it. The three may be changed while running;
-    connections already open stay.
+    single customer has; networks in `exempt` are not held to it. A limit of 0 is none. The three may be
+    changed while running; connections already open stay.
     """
 
     def __init__(self, *, total: int, per_address: int, exempt: Iterable[IPNetwork] = ()) -> None:
@@ -48,7 +48,7 @@ class ConnectionLimits:
 
     def enter(self) -> bool:
         """Take one of the `total` places; False if there is none. To be given back by `leave`."""
-        if self._open >= self.total:
+        if self.total and self._open >= self.total:
             return False
         self._open += 1
         return True
@@ -61,7 +61,7 @@ class ConnectionLimits:
         """Count a connection from `address`; False if it has too many. To be undone by `leave_from`."""
         key = network_key(address)
         count = self._by_network.get(key, 0)
-        if count >= self.per_address and not self._is_exempt(address):
+        if self.per_address and count >= self.per_address and not self._is_exempt(address):
             return False
         self._by_network[key] = count + 1
         return True

@@ -42,4 +42,4 @@ class LoadGauge:
     def is_stressed(self) -> bool:
         """Whether time-outs are to be short and errors few (SMTP-9)."""
         connections = self._connections
-        return connections.open >= connections.total * self.stress_at
+        return bool(connections.total) and connections.open >= connections.total * self.stress_at

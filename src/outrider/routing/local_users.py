@@ -172,10 +172,15 @@ class RecipientTable:
         return Deliverable(tuple(found.values()), tuple(via))
 
     def mailbox_of(self, address: Address) -> Mailbox | None:
-        """The mailbox of a *final* recipient: aliases are not followed again. None when it has gone."""
+        """The mailbox of a *final* recipient: aliases are not followed again. None when it has gone.
+
+        An address elsewhere that a route brings to a local transport (an archive, `queue reroute`) is named
+        by its own local part, or None where that cannot be a name.
+        """
         table = self._table(address)
         if table is None:
-            return None
+            name = folded(address.local)
+            return Mailbox(name, "", address.domain) if is_mailbox_name(name) else None
         mailbox = _user_of(table, address.local)
         if mailbox is not None or not table.has_mailboxes:
             return mailbox

@@ -40,6 +40,7 @@ from outrider.routing.local_users import RecipientTable
 from outrider.routing.routes import RouteError, RouteTable
 from outrider.routing.tls_policy import route_requirement
 from outrider.routing.ways import parse_way
+from outrider.runtime.private_files import readable_by
 
 T = TypeVar("T")
 IPNetwork = IPv4Network | IPv6Network
@@ -127,6 +128,7 @@ class _Assembler:
         routes = self._part((), lambda: RouteTable(self._config))
         self._check_route_files(client_tls)
         self._check_levels()
+        self._check_account()
         recipients = self._recipients()
         policy = self._policy()
         users = self._users()
@@ -303,6 +305,33 @@ class _Assembler:
                 self._fault((*key, "password_file"), f"cannot read {route.password_file}", "create it, 0600")
             if route.certificate or route.tls == "mutual":
                 self._check_route_certificate(key, route, client_tls)
+
+    def _check_account(self) -> None:
+        """Secrets are read again while the server runs, by the account that it has become: found out at the
+        start, and not when the first certificate is renewed."""
+        user = self._config.user
+        if not user or os.geteuid() != 0 or not _account_exists(user):
+            return
+        account = pwd.getpwnam(user)
+        for key, name in self._secret_files():
+            path = self._loaded.resolve(name)
+            if path.exists() and not readable_by(path, account):
+                self._fault(key, f"{name} cannot be read by the account {user}", f"chown {user}, mode 0600")
+
+    def _secret_files(self) -> list[tuple[KeyPath, str]]:
+        config = self._config
+        named: list[tuple[KeyPath, str | None]] = [
+            (("tls", "key"), config.tls.key),
+            (("auth", "users_file"), config.auth.users_file),
+        ]
+        named += [(("tls", "sni", number, "key"), one.key) for number, one in enumerate(config.tls.sni)]
+        for name, route in config.routes.items():
+            if not isinstance(route, str):
+                named += [
+                    (("routes", name, "key"), route.key),
+                    (("routes", name, "password_file"), route.password_file),
+                ]
+        return [(key, name) for key, name in named if name]
 
     def _check_route_certificate(self, key: KeyPath, route: Route, client_tls: ClientTls) -> None:
         try:

@@ -21,6 +21,7 @@ from outrider.runtime.commands import Commands
 from outrider.runtime.control import CommandRefused, Row
 from outrider.runtime.joining import ProtocolDialler, Voices, make_core, make_rules
 from outrider.runtime.lookup import DnsLookup
+from outrider.runtime.starting import drop_privileges
 from outrider.spool.factory import open_spool
 from outrider.spool.interface import SpoolError
 
@@ -39,6 +40,8 @@ async def _run(loaded: Loaded, command: str, arguments: dict[str, Any]) -> list[
         raise CommandRefused(
             f"{assembly.data_dir} does not exist: nothing has been served with this configuration"
         )
+    # The spool belongs to the server's account; files that root left in it would keep the server out.
+    drop_privileges(assembly)
     emitter = Emitter(form="text", level="error")
     voices = Voices(emitter)
     spool = open_spool(assembly.config, assembly.config.hostname, observer=voices.spool)

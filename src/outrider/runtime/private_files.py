@@ -1,7 +1,9 @@
 """Files that only their owner may read: keys, passwords."""
 
 import os
+import pwd
 import secrets
+import stat
 from pathlib import Path
 
 
@@ -23,6 +25,30 @@ def write_private(path: Path, content: bytes) -> None:
         scratch.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def readable_by(path: Path, account: pwd.struct_passwd) -> bool:
+    """Whether an account other than ours may read a file, by owner, groups and mode, folders included.
+
+    What access lists or labels add to that is not looked at. Raises OSError when there is no such file.
+    """
+    groups = set(os.getgrouplist(account.pw_name, account.pw_gid))
+
+    def may(one: Path, for_user: int, for_group: int, for_others: int) -> bool:
+        found = one.stat()
+        wanted = for_others
+        if found.st_uid == account.pw_uid:
+            wanted = for_user
+        elif found.st_gid in groups:
+            wanted = for_group
+        return bool(found.st_mode & wanted)
+
+    if account.pw_uid == 0:
+        return True
+    real = path.resolve(strict=True)
+    return may(real, stat.S_IRUSR, stat.S_IRGRP, stat.S_IROTH) and all(
+        may(folder, stat.S_IXUSR, stat.S_IXGRP, stat.S_IXOTH) for folder in real.parents
+    )
 
 
 def _sync_folder(folder: Path) -> None:

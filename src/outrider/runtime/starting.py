@@ -6,7 +6,7 @@ import asyncio
 import os
 import pwd
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -36,35 +36,32 @@ def serve(path: Path) -> None:
         make_data_dir(loaded, assembly)
     except ConfigError as error:
         raise StartFailed(str(error)) from error
-    _drop_privileges(assembly)
+    # Loaded before the account changes: the new one may not be able to read where the programs lie.
+    from outrider.runtime.server import Server
+
+    run = _runner_for(assembly)
+    drop_privileges(assembly)
     try:
-        _run(assembly, _serve(loaded, assembly, sockets))
+        run(Server(loaded, assembly, sockets).run)
     except SpoolError as error:
         raise StartFailed(str(loaded.problem(("spool",), str(error)))) from error
     except OSError as error:
         raise StartFailed(str(error)) from error
 
 
-async def _serve(loaded: Loaded, assembly: Assembly, sockets: dict[int, socket.socket]) -> None:
-    from outrider.runtime.server import Server
-
-    await Server(loaded, assembly, sockets).run()
-
-
-def _run(assembly: Assembly, main: Coroutine[None, None, None]) -> None:
+def _runner_for(assembly: Assembly) -> Callable[[Callable[[], Coroutine[None, None, None]]], None]:
+    """What runs the server: uvloop or asyncio. Raises StartFailed when uvloop is demanded and missing."""
     wanted = assembly.config.event_loop
     if wanted != "asyncio":
         try:
             import uvloop
         except ImportError as error:
             if wanted == "uvloop":
-                main.close()
                 remedy = "install outrider[fast], or write event_loop = auto"
                 raise StartFailed(f"event_loop: uvloop is not installed; {remedy}") from error
         else:
-            uvloop.run(main)
-            return
-    asyncio.run(main)
+            return lambda main: uvloop.run(main())
+    return lambda main: asyncio.run(main())
 
 
 def open_sockets(loaded: Loaded, assembly: Assembly) -> dict[int, socket.socket]:
@@ -120,7 +117,7 @@ def make_data_dir(loaded: Loaded, assembly: Assembly) -> None:
         raise ConfigError([problem]) from error
 
 
-def _drop_privileges(assembly: Assembly) -> None:
+def drop_privileges(assembly: Assembly) -> None:
     """Become the account of `user` for good (least privilege); nothing when not started as root."""
     if not assembly.config.user or os.geteuid() != 0:
         return
