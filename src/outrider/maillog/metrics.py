@@ -54,7 +54,6 @@ class Metrics:
         self.accept_failures = self._counter(
             "accept_failures", "Accepts that failed for want of resources", "listener"
         )
-        self.session_failures = self._counter("session_failures", "Sessions ended by a fault", "why")
         self.logins = self._counter("logins", "AUTH exchanges", "mechanism", "result")
 
     def _messages(self) -> None:
@@ -62,9 +61,6 @@ class Metrics:
         self.received_octets = self._counter("received_octets", "Octets of accepted content", "protocol")
         self.refused = self._counter("refusals", "Commands refused by reception", "stage", "status")
         self.rules = self._counter("policy_verdicts", "Verdicts of policy rules", "rule", "action")
-        self.accept_seconds = self._histogram(
-            "accept_seconds", "From the end of the data to its 250", _SECONDS
-        )
 
     def _delivery(self) -> None:
         self.attempts = self._counter("delivery_attempts", "Delivery attempts")

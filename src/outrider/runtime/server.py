@@ -50,6 +50,7 @@ from outrider.runtime.joining import (
 )
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.memory import MemoryGauge
+from outrider.runtime.private_files import write_private
 from outrider.runtime.service_manager import notify
 from outrider.spool.factory import open_spool
 from outrider.spool.interface import Counts, SpoolError
@@ -57,6 +58,7 @@ from outrider.spool.interface import Counts, SpoolError
 SESSION_GRACE_S = 30.0
 """For sessions and deliveries under way to end after SIGTERM; service managers usually wait 90 s."""
 PURGE_INTERVAL_S = 600.0
+EXPIRY_WARNING_INTERVAL_S = 86_400.0
 GC_THRESHOLD = 20_000
 """Container objects made and not yet freed before the youngest generation is looked at."""
 COUNT_INTERVAL_S = 2.0
@@ -78,6 +80,8 @@ class Server:
         self._qmtp: dict[str, QmtpServer] = {}
         self._http: list[HttpService] = []
         self._wake: Callable[[], None] = lambda: None
+        self._paused_kept: tuple[str, ...] = ()
+        self._warned_of_expiry_at = 0.0
         self._background: set[asyncio.Task[None]] = set()
         self._started_at = time.time()
         self._counts = Counts(0, 0, 0)
@@ -284,6 +288,7 @@ class Server:
         next_look = 0.0
         while True:
             now = time.time()
+            self._keep_paused()
             with contextlib.suppress(SpoolError):
                 self._counts = await self._core.spool.counts()
                 if now >= next_purge:
@@ -306,10 +311,12 @@ class Server:
                 voices.emitter.emit(Level.INFO, "certificates_reloaded")
         except TlsConfigError as error:
             voices.emitter.emit(Level.ERROR, "certificate_reload_failed", text=str(error))
+        warn = now - self._warned_of_expiry_at >= EXPIRY_WARNING_INTERVAL_S
         for expiry in contexts.certificate_expiry():
             ends_at = expiry.not_after.timestamp()
             voices.metrics.certificate_expiry.labels(str(expiry.path)).set(ends_at)
-            if ends_at - now < self._assembly.config.tls.expiry_warning:
+            if warn and ends_at - now < self._assembly.config.tls.expiry_warning:
+                self._warned_of_expiry_at = now
                 days = round((ends_at - now) / 86_400, 1)
                 voices.emitter.emit(Level.WARNING, "certificate_expires", file=str(expiry.path), days=days)
 
@@ -388,7 +395,9 @@ class Server:
             return []
 
     def _keep_paused(self) -> None:
-        self._paused_file.write_text(json.dumps(self._manager.paused), "utf-8")
+        if self._manager.paused != self._paused_kept:
+            self._paused_kept = self._manager.paused
+            write_private(self._paused_file, json.dumps(self._paused_kept).encode())
 
 
 def _calm_collector() -> None:
@@ -404,7 +413,7 @@ def _calm_collector() -> None:
 
 def _needs_restart(old: Assembly, new: Assembly) -> list[str]:
     """Settings that a running process cannot take over."""
-    fixed = ("hostname", "data_dir", "user", "workers", "event_loop", "spool")
+    fixed = ("hostname", "data_dir", "user", "workers", "event_loop", "spool", "log")
     changed = [name for name in fixed if getattr(old.config, name) != getattr(new.config, name)]
     if {plan.name for plan in old.listeners} != {plan.name for plan in new.listeners}:
         changed.append("listeners")
