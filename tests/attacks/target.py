@@ -91,6 +91,12 @@ class Target:
             present = self._tables.get(name)
             self._tables[name] = {**present, **change} if isinstance(present, Mapping) else change
 
+    def listen(self, listener: Mapping[str, object]) -> None:
+        """One more listener; before the start only."""
+        listeners = self._tables["listeners"]
+        assert isinstance(listeners, list)
+        listeners.append(listener)
+
     def __enter__(self) -> Self:
         self.sink.__enter__()
         try:

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from tests.attacks.wire import Wire
 from tests.faults import ledger
 from tests.faults.load import Load, make_mail
+from tests.faults.sending import send, try_to_send
 from tests.faults.sink import Sink
 from tests.faults.sites import PORT, relay
 from tests.faults.tracing import Call, Strace, failing
@@ -83,15 +83,6 @@ def test_a_large_body_is_synced_before_its_message() -> None:
         assert places == sorted(places)
 
 
-def send(address: str, content: bytes, recipient: str) -> bytes:
-    """One message; the reply to it."""
-    with Wire(address, PORT) as wire:
-        wire.ehlo()
-        wire.begin(recipient.encode(), b"s@client.example")
-        wire.send(content.replace(b"\r\n.", b"\r\n..") + b".\r\n")
-        return wire.reply()
-
-
 @pytest.mark.covers("FAULT-F7")
 @pytest.mark.parametrize(
     ("call", "error"),
@@ -118,15 +109,3 @@ def test_a_disk_that_fails_is_not_believed(call: str, error: str) -> None:
         assert sink.arrived_for("b-after@far.example")
         assert not sink.arrived_for("a-while@far.example")
         assert not server.log_events("internal_failure")
-
-
-def try_to_send(address: str, content: bytes, recipient: str) -> bytes:
-    """One message; the first reply that is no 2yz or 354, else the last."""
-    with Wire(address, PORT) as wire:
-        wire.ehlo()
-        for line in (b"MAIL FROM:<s@client.example>", b"RCPT TO:<" + recipient.encode() + b">", b"DATA"):
-            answer = wire.command(line)
-            if not answer.startswith((b"2", b"354")):
-                return answer
-        wire.send(content.replace(b"\r\n.", b"\r\n..") + b".\r\n")
-        return wire.reply()

@@ -13,9 +13,9 @@ import pytest
 from tests.attacks.wire import Wire
 from tests.faults import ledger
 from tests.faults.load import is_whole, make_mail
+from tests.faults.sending import send
 from tests.faults.sink import Arrival, Sink
 from tests.faults.sites import PORT, relay
-from tests.faults.test_durability import send
 from tests.peers.addresses import loopback_address
 from tests.peers.outrider_server import OutriderServer
 from tests.peers.rooms import wait_until

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults import ledger
+from tests.faults.account import account_of
 from tests.faults.load import Load
 from tests.faults.sink import Sink
 from tests.faults.sites import PORT, relay
-from tests.faults.test_kill import account_of
 from tests.peers.addresses import loopback_address
 from tests.peers.images import require_root
 from tests.peers.outrider_server import OutriderServer
@@ -72,6 +72,8 @@ def test_a_disk_that_runs_full_under_load(disk: Path, sizes: tuple[int, ...]) ->
             print(
                 f"\n{account.acknowledged} acknowledged, {refused} refused, duplicates {account.duplicates}"
             )
+            if account.lost:
+                print('DEBUG', ledger.counts(server), len(ledger.queue_list(server)), ledger.queue_list(server)[:3], account.lost)
             assert not account.lost
             assert not account.truncated
             assert not account.bounces_lost
