@@ -83,7 +83,7 @@ def module_target(
         "data_timeout": 2,
         "idle_reuse": 0,
     }
-    changes = {
+    changes: dict[str, dict[str, object]] = {
         "delivery": delivery,
         "routes": places.routes(),
         "tls": {"private_ca": [str(authority.authority)]},

@@ -37,7 +37,7 @@ def module_target(tmp_path_factory: pytest.TempPathFactory, stub: StubDns) -> It
     """One server for this module, which asks the stub."""
     # A rule that wants to know the name makes sure that it is known in time.
     rule = {"name": "ask", "action": "tag", "value": "known", "when": {"client.ptr": "known.example"}}
-    changes = {"dns": {"servers": [stub.endpoint]}, "policy": {"rules": [rule]}}
+    changes: dict[str, dict[str, object]] = {"dns": {"servers": [stub.endpoint]}, "policy": {"rules": [rule]}}
     with Target(tmp_path_factory.mktemp("target"), **changes) as target:
         yield target
 

@@ -44,7 +44,7 @@ def connect(target: Target) -> Wire:
 
 def answers(wire: Wire, count: int) -> list[bytes]:
     """The first octet of each of so many netstrings; b"" once the server has closed."""
-    found = []
+    found: list[bytes] = []
     octets = b""
     for _ in range(count):
         while b":" not in octets or len(octets) < end_of(octets):

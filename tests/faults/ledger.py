@@ -16,7 +16,7 @@ Row = dict[str, Any]
 def counts(server: OutriderServer) -> Row:
     """`outrider queue count`."""
     (row,) = ask(server.config_path, "queue.count", {})
-    return cast(Row, row)
+    return row
 
 
 def wait_drained(server: OutriderServer, patience_s: float = 60.0) -> None:
@@ -38,7 +38,7 @@ def queue_list(server: OutriderServer, *, done: bool = False) -> list[Row]:
 def show(server: OutriderServer, message_id: str) -> Row:
     """`outrider queue show`."""
     (row,) = ask(server.config_path, "queue.show", {"id": message_id})
-    return cast(Row, row)
+    return row
 
 
 def recipient_states(server: OutriderServer, message_ids: Iterable[str]) -> Counter[tuple[str, str]]:

@@ -70,8 +70,9 @@ def test_poison_is_held_and_the_others_flow() -> None:
             if not server.is_running():
                 continue
             name = f"a-n{number}@far.example"
-            if send(address, make_mail(f"n{number}", chance, 500).content, name).startswith(b"250"):
-                sent.append(name)
+            with contextlib.suppress(OSError, AssertionError):  # it may die under the sending, too
+                if send(address, make_mail(f"n{number}", chance, 500).content, name).startswith(b"250"):
+                    sent.append(name)
         assert deaths == 3, "poison_after is 3 by default"
         (held,) = held_rows(server)
         assert held["id"] == poison_id

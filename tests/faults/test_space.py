@@ -66,19 +66,26 @@ def test_a_disk_that_runs_full_under_load(disk: Path, sizes: tuple[int, ...]) ->
         wait_until(lambda: len(load.acknowledged) >= taken + 5, "mail to be taken again")
         load.stop()
         with Sink(sink_address, PORT) as sink:
-            server.cli("queue", "retry", "--all", check=False)  # some are under way already
-            ledger.wait_drained(server)
+            wait_until(lambda: drains(server), "the queue to drain", 120)
+            held = [row["reason"] for row in ledger.queue_list(server) if row["state"] == "held"]
             account = account_of(load, sink)
             print(
                 f"\n{account.acknowledged} acknowledged, {refused} refused, duplicates {account.duplicates}"
             )
-            if account.lost:
-                print('DEBUG', ledger.counts(server), len(ledger.queue_list(server)), ledger.queue_list(server)[:3], account.lost)
+            assert not held, "a full disk is no reason to hold mail for a person"
             assert not account.lost
             assert not account.truncated
             assert not account.bounces_lost
             assert server.is_running()
             assert not server.log_events("internal_failure")
+
+
+def drains(server: OutriderServer) -> bool:
+    """Whether the queue is empty; what is put off because the way was dead is tried at once instead."""
+    counts = ledger.counts(server)
+    if counts["ready"]:
+        server.cli("queue", "retry", "--all", check=False)  # some are under way by now
+    return bool(counts["ready"] + counts["active"] == 0)
 
 
 @pytest.mark.covers("FAULT-F8", "SEC-92")

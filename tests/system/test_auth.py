@@ -14,7 +14,7 @@ from tests.peers.certificates import CertificateAuthority, TlsFiles
 from tests.peers.outrider_server import OutriderServer
 from tests.peers.postfix import PostfixServer
 from tests.peers.tools import SmtpSink, Swaks
-from tests.system.sites import CONTENT, Settings, body_of, site, smtp_dialogue, wait_mailbox
+from tests.system.sites import CONTENT, Settings, body_of, json_rows, site, smtp_dialogue, wait_mailbox
 
 PASSWORD = "correct horse battery"
 PLAIN = base64.b64encode(f"\0ann\0{PASSWORD}".encode())
@@ -46,7 +46,7 @@ class _Site(OutriderServer):
         super().start()
 
 
-@pytest.mark.covers("SMTP-2b", "TLS-6")
+@pytest.mark.covers("SMTP-2b", "TLS-6", "SEC-211")
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 @pytest.mark.parametrize(("port", "tls"), [(587, "--tls"), (465, "--tls-on-connect")])
 def test_a_password_is_taken_under_tls(
@@ -187,6 +187,29 @@ def test_a_login_sends_only_as_itself(
         )
     assert "553 5.7.1 The login ann may not send as <boss@alpha.example>" in envelope.replies()
     assert "553 5.7.1 Neither From nor Sender is an address of your login" in header.replies()
+
+
+@pytest.mark.covers("SMTP-2b")
+def test_logins_are_changed_listed_and_removed_while_the_server_runs(
+    address: str, authority: CertificateAuthority, swaks_client: Swaks
+) -> None:
+    def may_log_in(password: str) -> bool:
+        login = ("--tls", "--auth", "PLAIN", "--auth-user", "ann", "--auth-password", password)
+        return swaks_client.send(address, 587, *login, "--quit-after", "AUTH").accepted
+
+    with _Site(submission_site(address, authority)) as server:
+        assert may_log_in(PASSWORD)
+        server.cli("user", "password", "ann", stdin=b"another one\n")
+        server.cli("reload")
+        assert may_log_in("another one")
+        assert not may_log_in(PASSWORD)
+        assert [row["name"] for row in json_rows(server, "user", "list")] == ["ann"]
+        users = (server.folder / "users").read_text()
+        server.cli("user", "remove", "ann")
+        server.cli("reload")
+        assert not may_log_in("another one")
+        assert (server.folder / "users").stat().st_mode & 0o777 == 0o600
+    assert "another one" not in users
 
 
 @pytest.mark.covers("SMTP-2b", "SMTP-9")

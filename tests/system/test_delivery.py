@@ -21,7 +21,7 @@ from tests.system.sites import (
 from tests.system.test_interop_sending import EIGHT_BIT
 
 
-@pytest.mark.covers("SMTP-8")
+@pytest.mark.covers("SMTP-8", "SEC-169", "SEC-174")
 @pytest.mark.parametrize("how", ["tcp", "unix"])
 def test_dovecot_takes_by_lmtp_and_shows_by_imap(how: str, address: str, swaks_client: Swaks) -> None:
     with DovecotServer(loopback_address(), users=["ann", "bob"]) as dovecot:

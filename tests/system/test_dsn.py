@@ -144,7 +144,7 @@ def test_a_delay_is_told_once_and_the_end_of_patience_fails_it(address: str) -> 
     assert parse(messages[1])[1][1].get_payload()[1]["Status"].startswith("4.4.")
 
 
-@pytest.mark.covers("SMTP-6")
+@pytest.mark.covers("SMTP-6", "SEC-167")
 def test_a_report_that_cannot_be_returned_goes_to_the_postmaster_and_ends_there(address: str) -> None:
     with PostfixServer(loopback_address(), local_domains=["beta.example"]) as beta:
         settings = beta_route(address, beta, delivery={"postmaster": "bob@alpha.example"})
@@ -156,7 +156,7 @@ def test_a_report_that_cannot_be_returned_goes_to_the_postmaster_and_ends_there(
     assert NOBODY.encode() in message
 
 
-@pytest.mark.covers("SMTP-6")
+@pytest.mark.covers("SMTP-6", "SEC-167")
 def test_a_double_bounce_that_fails_ends_with_a_line_in_the_log(address: str) -> None:
     with PostfixServer(loopback_address(), local_domains=["beta.example"]) as beta:
         settings = beta_route(address, beta, delivery={"postmaster": "absent@beta.example"})

@@ -127,15 +127,15 @@ def test_many_messages_by_few_connections(receiving: type[MailServer], address: 
 def test_content_goes_by_chunks_where_offered(
     receiving: type[MailServer], trace: str, address: str, swaks_client: Swaks
 ) -> None:
-    with (
-        receiving(loopback_address(), local_domains=["beta.example"]) as beta,
-        OutriderServer(alpha(address, beta)),
-    ):
-        result = swaks_client.send(
-            address, 25, sender="ann@alpha.example", recipients=["bob@beta.example"], content=CONTENT
-        )
-        assert result.accepted, result.transcript
-        [message] = beta.wait_messages("bob")
-        # How the peer's log tells of BDAT.
-        beta.wait_log(trace)
+    with receiving(loopback_address(), local_domains=["beta.example"]) as beta:
+        settings = alpha(address, beta)
+        # Postfix speaks of BDAT when the session ends.
+        settings["delivery"]["idle_reuse"] = 0
+        with OutriderServer(settings):
+            result = swaks_client.send(
+                address, 25, sender="ann@alpha.example", recipients=["bob@beta.example"], content=CONTENT
+            )
+            assert result.accepted, result.transcript
+            [message] = beta.wait_messages("bob")
+            beta.wait_log(trace)
     assert body_of(message) == body_of(CONTENT)

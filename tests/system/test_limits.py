@@ -87,3 +87,28 @@ def test_no_smuggling_and_no_stray_line_ends(address: str) -> None:
         replies = smtp_dialogue(address, 25, EHLO, MAIL, RCPT, b"DATA", smuggled, b"NOOP")
         assert [reply[:9] for reply in replies[-2:]] == [b"550 5.6.0", b"250 2.0.0"]
         assert mailbox(server, "ann") == []
+
+
+@pytest.mark.covers("SEC-210", "SEC-80")
+def test_what_a_peer_says_stays_on_its_line_of_the_log(address: str) -> None:
+    hello = b'EHLO [203.0.113.7]\x0b\x1b[2J\xe2\x80\xa8{"event":"ready"}'
+    strange = "eve\u2028\u202eready@c.example"
+    with OutriderServer(site("alpha.example", address)) as server:
+        before = len(server.log_events())
+        smtp_dialogue(
+            *(address, 25),
+            *(
+                hello,
+                EHLO,
+                f"MAIL FROM:<{strange}> SMTPUTF8".encode(),
+                b"RCPT TO:<nobody\x1b[2J@alpha.example>",
+            ),
+        )
+        smtp_dialogue(address, 25, EHLO, MAIL, b"RCPT TO:<nobody@alpha.example>")
+        server.wait_event("refused", about="nobody@alpha.example")
+        # Every line is one event, and nothing in it can move a terminal's cursor.
+        lines = server.log().rstrip("\n").split("\n")
+        assert len(server.log_events()) == len(lines) > before
+        assert len(server.log_events("ready")) == 1
+        assert "\x1b" not in server.log()
+        assert "\u2028" not in server.log()

@@ -24,7 +24,7 @@ def reload(server: OutriderServer, how: str) -> None:
     server.wait_event("reloaded")
 
 
-@pytest.mark.covers("SMTP-5", "SMTP-8")
+@pytest.mark.covers("SMTP-5", "SMTP-8", "SEC-214")
 @pytest.mark.parametrize("how", ["SIGHUP", "command"])
 def test_a_reload_leaves_an_open_transaction_alone(how: str, address: str) -> None:
     settings = site("alpha.example", address, users=["ann"])

@@ -74,7 +74,7 @@ def test_a_temporary_refusal_by_the_best_leads_to_the_next_and_a_final_one_does_
         assert len(backup.transactions()) == 1
 
 
-@pytest.mark.covers("SMTP-7")
+@pytest.mark.covers("SMTP-7", "SEC-158")
 @pytest.mark.parametrize(
     ("records", "recipient", "status", "words"),
     [

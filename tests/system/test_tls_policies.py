@@ -42,7 +42,7 @@ def fingerprints(files: TlsFiles) -> list[str]:
     return [certificate.fingerprint(hashes.SHA256()).hex(":").upper()]
 
 
-@pytest.mark.covers("TLS-4a", "TLS-6")
+@pytest.mark.covers("TLS-4a", "TLS-6", "SEC-211")
 @pytest.mark.parametrize(
     ("level", "session"),
     [
@@ -136,6 +136,22 @@ def test_a_certificate_that_proves_nothing_defers(
     assert "not proven to be mx.beta.example" in str(event["text"])
     reason = "expired" if fault == "expired" else "no path to a configured CA"
     assert reason in str(event["text"])
+
+
+@pytest.mark.covers("TLS-4a", "TLS-6")
+def test_an_authority_for_a_closed_group_proves_its_members(
+    address: str, authority: CertificateAuthority, swaks_client: Swaks
+) -> None:
+    group = CertificateAuthority(authority.folder / "group", "Group authority")
+    with PostfixServer(
+        loopback_address(), local_domains=["beta.example"], tls=group.issue("mx.beta.example")
+    ) as beta:
+        route = {"tls": "verify", "tls_name": "mx.beta.example"}
+        settings = alpha(address, beta, route, tls=authority.issue("mx.alpha.example"))
+        settings["tls"]["private_ca"] = [str(group.authority)]
+        with OutriderServer(settings) as server:
+            [event] = server.wait_event("delivered", id=send(swaks_client, address))
+    assert "verified mx.beta.example (private CA)" in str(event["tls"])
 
 
 @pytest.mark.covers("TLS-3", "TLS-6")
