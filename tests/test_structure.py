@@ -78,3 +78,15 @@ def test_cores_are_free_of_sockets_clocks_and_chance(path: Path) -> None:
         return
     wrong = {name.split(".")[0] for name in imported_names(path)} & IMPURE_MODULES
     assert not wrong, f"a sans-I/O room imports {sorted(wrong)}"
+
+
+UNPACKERS = {"gzip", "bz2", "lzma", "zipfile", "tarfile", "shutil.unpack_archive"}
+
+
+@pytest.mark.covers("SEC-114")
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_nothing_that_came_by_mail_is_ever_unpacked(path: Path) -> None:
+    """No decompression anywhere: a bomb is carried like any other octets."""
+    assert not imported_names(path) & UNPACKERS
+    names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert not {name for name in names if name.startswith("decompress")}

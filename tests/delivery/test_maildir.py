@@ -322,3 +322,11 @@ def test_names_are_unique_and_safe() -> None:
 
 def test_a_body_may_be_inline_or_not() -> None:
     assert body_on_disk(Content(b"Subject: x\r\n\r\n", InlineBody(b""))) == b"Subject: x\n\n"
+
+
+@pytest.mark.covers("SEC-119")
+def test_lines_that_mbox_would_quote_are_left_as_they_are() -> None:
+    """Each message is a file of its own: nothing has to be quoted, so nothing has to be unquoted."""
+    whole = b"Subject: x\r\nContent-Length: 3\r\n\r\nFrom me\r\n>From you\r\n>>From them\r\n"
+    on_disk = body_on_disk(inline_content(whole))
+    assert on_disk.replace(b"\n", b"\r\n") == whole

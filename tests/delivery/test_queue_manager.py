@@ -596,3 +596,19 @@ async def test_one_host_for_many_domains_means_one_transaction() -> None:
         await settle_down()
         assert await world.kinds(message) == ["delivered"] * 3
         assert len(world.dialler.sent) == 1
+
+
+@pytest.mark.covers("SEC-95")
+@pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0])
+async def test_a_clock_that_jumps_a_day_returns_no_mail_untried(jump_s: float) -> None:
+    """The mail of a young queue is neither returned nor lost, whichever way the clock goes."""
+    async with World() as world:
+        message = world.message("x@b.example")
+        due = world.clock.now() + 300
+        items = tuple(replace(item, next_attempt_at=due) for item in message.items)
+        await world.spool.store(replace(message, items=items))
+        world.run()
+        world.clock.jump(jump_s)
+        await world.clock.advance(400 + max(-jump_s, 0.0))
+        assert await world.kinds(message.id) == ["delivered"]
+        assert list(world.reports()) == []

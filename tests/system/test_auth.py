@@ -104,7 +104,7 @@ def test_no_password_goes_in_clear(address: str, authority: CertificateAuthority
     assert PLAIN.decode() not in log
 
 
-@pytest.mark.covers("SMTP-2b")
+@pytest.mark.covers("SMTP-2b", "SEC-211")
 def test_a_wrong_password_is_refused_and_no_mail_goes_without(
     address: str, authority: CertificateAuthority, swaks_client: Swaks
 ) -> None:
@@ -169,7 +169,7 @@ def external(address: str, shown: TlsFiles) -> int:
         return client.docmd("AUTH", "EXTERNAL =")[0]
 
 
-@pytest.mark.covers("SMTP-2b")
+@pytest.mark.covers("SMTP-2b", "SEC-110")
 def test_a_login_sends_only_as_itself(
     address: str, authority: CertificateAuthority, swaks_client: Swaks
 ) -> None:
@@ -212,7 +212,7 @@ def test_logins_are_changed_listed_and_removed_while_the_server_runs(
     assert "another one" not in users
 
 
-@pytest.mark.covers("SMTP-2b", "SMTP-9")
+@pytest.mark.covers("SMTP-2b", "SMTP-9", "SEC-106")
 def test_guessing_is_slowed_down(address: str, authority: CertificateAuthority, swaks_client: Swaks) -> None:
     guess = ("--tls", "--auth", "PLAIN", "--auth-user", "ann", "--auth-password")
     with _Site(submission_site(address, authority, failures_per_address=2)):

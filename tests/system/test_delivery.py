@@ -21,7 +21,7 @@ from tests.system.sites import (
 from tests.system.test_interop_sending import EIGHT_BIT
 
 
-@pytest.mark.covers("SMTP-8", "SEC-169", "SEC-174")
+@pytest.mark.covers("SMTP-8")
 @pytest.mark.parametrize("how", ["tcp", "unix"])
 def test_dovecot_takes_by_lmtp_and_shows_by_imap(how: str, address: str, swaks_client: Swaks) -> None:
     with DovecotServer(loopback_address(), users=["ann", "bob"]) as dovecot:
@@ -38,7 +38,7 @@ def test_dovecot_takes_by_lmtp_and_shows_by_imap(how: str, address: str, swaks_c
             assert body_of(message) == body_of(EIGHT_BIT)
 
 
-@pytest.mark.covers("SMTP-8", "SMTP-6")
+@pytest.mark.covers("SMTP-8", "SMTP-6", "SEC-174")
 def test_lmtp_answers_for_each_recipient(address: str, swaks_client: Swaks) -> None:
     with DovecotServer(loopback_address(), users=["ann"], full=["zoe"]) as dovecot:
         domains = {
@@ -140,7 +140,7 @@ class _WithScripts(OutriderServer):
         super().start()
 
 
-@pytest.mark.covers("SMTP-4")
+@pytest.mark.covers("SMTP-4", "SEC-169")
 def test_a_message_that_goes_round_ends(address: str, swaks_client: Swaks) -> None:
     content = b"Received: by somewhere\r\n" * 4 + CONTENT
     with OutriderServer(site("alpha.example", address, limits={"hops": 3})) as server:

@@ -150,7 +150,7 @@ def test_the_name_that_is_asked_for_chooses_the_certificate(
         assert shown_name(address, "unknown.example") == "mx.alpha.example"
 
 
-@pytest.mark.covers("SMTP-5", "SMTP-9")
+@pytest.mark.covers("SMTP-5", "SMTP-9", "SEC-214")
 def test_a_stop_lets_the_transaction_under_way_end(address: str) -> None:
     settings: Settings = site("alpha.example", address)
     with OutriderServer(settings) as server:

@@ -42,7 +42,7 @@ def fingerprints(files: TlsFiles) -> list[str]:
     return [certificate.fingerprint(hashes.SHA256()).hex(":").upper()]
 
 
-@pytest.mark.covers("TLS-4a", "TLS-6", "SEC-211")
+@pytest.mark.covers("TLS-4a", "TLS-6")
 @pytest.mark.parametrize(
     ("level", "session"),
     [
@@ -85,7 +85,7 @@ UNMET = [
 ]
 
 
-@pytest.mark.covers("TLS-4a", "ITP-5")
+@pytest.mark.covers("TLS-4a", "ITP-5", "SEC-47")
 @pytest.mark.parametrize(
     ("route", "offers_tls", "word"),
     UNMET,
@@ -118,7 +118,7 @@ def test_a_policy_that_is_not_met_defers_and_says_why(
     assert str(row["reason"]) in shown
 
 
-@pytest.mark.covers("TLS-4a", "ITP-5")
+@pytest.mark.covers("TLS-4a", "ITP-5", "SEC-51")
 @pytest.mark.parametrize("fault", ["expired", "unknown authority"])
 def test_a_certificate_that_proves_nothing_defers(
     fault: str, address: str, authority: CertificateAuthority, swaks_client: Swaks
@@ -195,7 +195,7 @@ def test_tls_that_was_there_once_and_is_gone_is_told_not_bounced(
         server.wait_event("starttls_vanished")
 
 
-@pytest.mark.covers("SMTP-2b", "SMTP-7")
+@pytest.mark.covers("SMTP-2b", "SMTP-7", "SEC-211")
 @pytest.mark.parametrize("good", [True, False])
 def test_a_smart_host_with_a_password(
     good: bool, address: str, authority: CertificateAuthority, swaks_client: Swaks
