@@ -41,6 +41,8 @@ PAUSED_S = 60.0
 """How long an item stays in the spool that was leased although its way is paused."""
 CLEANUP_S = 5.0
 """How long `stop` waits for the spool to take back what was not delivered."""
+RELEASE_RETRY_S = 5.0
+"""Before items are given back again that the spool could not take back."""
 SOLO_INTERVAL_S = 10.0
 """How often suspects are looked for when there were none (FAULT-F11)."""
 HOUSEKEEPING_S = 30.0
@@ -455,11 +457,18 @@ class QueueManager:
         try:
             await self._spool.release([(one.item.key, one.item.lease) for one in leased], next_attempt_at)
         except SpoolError as error:
-            # They come back when the lease has run out.
             self._observer.spool_failed("giving items back", str(error))
+            if not self._stopping:
+                self._in_background(self._release_later(leased, next_attempt_at))
         if next_attempt_at < self._look_at:
             self._look_at = next_attempt_at
             self._wake.set()
+
+    async def _release_later(self, leased: Sequence[Leased], next_attempt_at: float) -> None:
+        """A full disk passes: a lease that ran out meanwhile would look like a death of the server, and mail
+        that is under suspicion for that would be held in the end."""
+        await self._clock.wait(asyncio.Event(), self._clock.now() + RELEASE_RETRY_S)
+        await self._release_leased(leased, next_attempt_at)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
