@@ -94,9 +94,21 @@ def released(item: Item, next_attempt_at: float) -> Item:
 
 
 def abandoned(item: Item, poison_after: int) -> Item:
-    """ACTIVE to READY, or to HELD at last: the owner died or went silent holding the lease (FAULT-F11)."""
+    """ACTIVE to READY, or to HELD at last: the owner died or went silent holding the lease (FAULT-F11).
+
+    After a first death the item is due at once, so that a restart does not leave mail lying; after further
+    ones it waits until its lease would have ended, so that a crash cannot become hammering.
+    """
     crashes = item.crashes + 1
-    ready = replace(item, state=ItemState.READY, crashes=crashes, solo=crashes >= SUSPECT_AT, lease=0)
+    due = 0.0 if crashes == 1 else item.next_attempt_at
+    ready = replace(
+        item,
+        state=ItemState.READY,
+        next_attempt_at=due,
+        crashes=crashes,
+        solo=crashes >= SUSPECT_AT,
+        lease=0,
+    )
     if poison_after and crashes >= poison_after:
         reason = f"the server ended abnormally {crashes} times while delivering this"
         return replace(ready, state=ItemState.HELD, reason=reason)
