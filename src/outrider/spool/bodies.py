@@ -241,6 +241,10 @@ class BodyFileWriter:
         self._descriptor = -1
         self._pending: list[bytes] = []
         self._pending_size = 0
+        self._rest = b""
+        """What the thread has been given and not yet written: less than a piece."""
+        self._behind: asyncio.Task[None] | None = None
+        """The write under way while the next octets arrive."""
         self._digests = bytearray()
         self._size = 0
         self._failed = False
@@ -248,14 +252,17 @@ class BodyFileWriter:
         self._guard = threading.Lock()
 
     async def write(self, octets: bytes) -> None:
-        """Append; whole pieces go to the file."""
+        """Append; whole pieces go to the file, one behind what arrives."""
         if self._failed:
             raise SpoolUnavailable("writing this body has failed before")
         self._pending.append(octets)
         self._pending_size += len(octets)
         self._size += len(octets)
         if self._size > self._files.inline_limit and self._pending_size >= PIECE:
-            await self._in_thread(self._write_whole_pieces)
+            await self._caught_up()
+            taken, self._pending, self._pending_size = self._pending, [], 0
+            write = self._in_thread(lambda: self._write_whole_pieces(taken))
+            self._behind = asyncio.get_running_loop().create_task(write)
 
     async def finish(self) -> Body:
         """Durable when this returns. Raises SpoolUnavailable, SpoolFull."""
@@ -263,14 +270,23 @@ class BodyFileWriter:
             raise SpoolUnavailable("writing this body has failed before")
         if self._descriptor < 0 and self._size <= self._files.inline_limit:
             return InlineBody(b"".join(self._pending))
+        await self._caught_up()
         await self._in_thread(self._seal_file)
         reference = BodyReference(self._name, self._size, bytes(self._digests))
         self._body = FileBody(self._files.directory / self._name, reference, _nobody)
         return self._body
 
+    async def _caught_up(self) -> None:
+        """Wait for the write under way; its failure is raised here."""
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            await behind
+
     async def abandon(self) -> None:
         """Remove what was written."""
         self._failed = True
+        with contextlib.suppress(SpoolError):
+            await self._caught_up()
         if self._body is not None and self._body.adopted:
             return
         with contextlib.suppress(SpoolError):  # the next start removes it
@@ -293,14 +309,13 @@ class BodyFileWriter:
                 raise SpoolUnavailable("this body was abandoned")
             work()
 
-    def _write_whole_pieces(self) -> None:
+    def _write_whole_pieces(self, taken: list[bytes]) -> None:
         if self._descriptor < 0:
             self._create()
-        octets = b"".join(self._pending)
+        octets = b"".join((self._rest, *taken))
         whole = len(octets) - len(octets) % PIECE
         self._append(memoryview(octets)[:whole])
-        self._pending = [octets[whole:]]
-        self._pending_size = len(octets) - whole
+        self._rest = octets[whole:]
 
     def _create(self) -> None:
         self._name = self._files.new_name(self._message)
@@ -322,7 +337,7 @@ class BodyFileWriter:
     def _seal_file(self) -> None:
         if self._descriptor < 0:
             self._create()
-        self._append(memoryview(b"".join(self._pending)))
+        self._append(memoryview(b"".join((self._rest, *self._pending))))
         self._pending.clear()
         os.fsync(self._descriptor)
         self._files.step("body synced")
