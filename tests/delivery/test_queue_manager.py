@@ -15,7 +15,7 @@ from outrider.delivery.interface import Job
 from outrider.model.envelope import Notify
 from outrider.model.message import ItemKey, ItemState, MessageId
 from outrider.model.result import DeliveryResult, Kind
-from outrider.spool.interface import SpoolUnavailable
+from outrider.spool.interface import SpoolFull, SpoolUnavailable
 from outrider.testing.memory_spool import MemorySpool
 from tests.delivery.support import (
     ScriptedConnection,
@@ -612,3 +612,21 @@ async def test_a_clock_that_jumps_a_day_returns_no_mail_untried(jump_s: float) -
         await world.clock.advance(400 + max(-jump_s, 0.0))
         assert await world.kinds(message.id) == ["delivered"]
         assert list(world.reports()) == []
+
+
+@pytest.mark.covers("FAULT-F8", "SEC-174")
+async def test_a_disk_that_is_full_while_a_destination_dies_forgets_no_mail() -> None:
+    """What waited for the dead way went out of the lanes before the spool said that it is full."""
+    async with World() as world:
+        world.dialler.down = {"dead.example"}
+        messages = [await world.queue("x@dead.example") for _ in range(20)]
+
+        async def full(destination: str, until: float) -> int:
+            raise SpoolFull("no room")
+
+        world.spool.postpone = full  # type: ignore[method-assign]
+        world.run()
+        await world.clock.advance(30)
+        world.dialler.down = set()
+        await world.clock.advance(2000)
+        assert [await world.kinds(message) for message in messages] == [["delivered"]] * 20

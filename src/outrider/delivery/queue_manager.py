@@ -379,8 +379,13 @@ class QueueManager:
         """Nothing more is tried on the lane: what waits in memory and in the spool waits for the probe."""
         until = lane.dead_until
         entries = self._board.empty(lane)
-        for one in sorted({destination, *(entry.destination for entry in entries)}):
-            await self._spool.postpone(one, until)
+        try:
+            for one in sorted({destination, *(entry.destination for entry in entries)}):
+                await self._spool.postpone(one, until)
+        except SpoolError as error:
+            # What waits in the spool comes up by itself, and is put off then; what waits here must not be
+            # forgotten over it.
+            self._observer.spool_failed("postponing mail", str(error))
         # All at once, so that they share a commit.
         await asyncio.gather(*(self._put_off(entry, lane) for entry in entries))
         await self._expire_overdue(destination)
@@ -392,8 +397,10 @@ class QueueManager:
         if self._must_be_told(entry, now):
             reason = deferred("4.4.1", _back_off_text(lane))
             attempt = put_off(entry.leased, reason, now)
-            self._note(await self._runner.record(attempt, not_before=lane.dead_until))
-            self._held.pop(entry.key, None)
+            try:
+                self._note(await self._runner.record(attempt, not_before=lane.dead_until))
+            finally:
+                self._held.pop(entry.key, None)  # never renew the lease of what nobody carries any more
         else:
             # A little after the others, so that the next round brings up those that were not reached in this.
             await self._release([entry], lane.dead_until + self._chance() * 60.0)
