@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import threading
 import time
 from collections import deque
@@ -175,11 +174,6 @@ def _moment(at: float) -> str:
 @lru_cache(maxsize=16)
 def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def stderr_is_terminal() -> bool:
-    """Whether a person is looking."""
-    return sys.stderr.isatty()
 
 
 def check_writable(file: str) -> str:

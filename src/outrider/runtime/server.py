@@ -276,10 +276,7 @@ class Server:
         if sources is not None:
             await sources.close()
         await resolver.aclose()
-        for transport in rules.transports.values():
-            close = getattr(transport, "close", None)
-            if close is not None:
-                await asyncio.to_thread(close)
+        await _close_transports(rules)
 
     # -- housekeeping ------------------------------------------------------------------------------
 
@@ -363,10 +360,7 @@ class Server:
         self._keep_paused()
         await self._manager.stop(SESSION_GRACE_S)
         await running
-        for transport in self._rules.transports.values():
-            close = getattr(transport, "close", None)
-            if close is not None:
-                await asyncio.to_thread(close)
+        await _close_transports(self._rules)
 
     async def _close_sources(self) -> None:
         if self._sources is not None:
@@ -398,6 +392,14 @@ class Server:
         if self._manager.paused != self._paused_kept:
             self._paused_kept = self._manager.paused
             write_private(self._paused_file, json.dumps(self._paused_kept).encode())
+
+
+async def _close_transports(rules: Rules) -> None:
+    """Let those that have threads of their own finish what they are writing."""
+    for transport in rules.transports.values():
+        close = getattr(transport, "close", None)
+        if close is not None:
+            await asyncio.to_thread(close)
 
 
 def _calm_collector() -> None:
