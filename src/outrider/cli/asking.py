@@ -17,7 +17,7 @@ def load_or_fail(config_path: Path) -> Loaded:
     try:
         return load(config_path)
     except ConfigError as error:
-        fail("\noutrider: ".join(str(problem) for problem in error.problems))
+        fail(str(error))
 
 
 def ask(config_path: Path, command: str, arguments: dict[str, Any]) -> Iterator[Row]:

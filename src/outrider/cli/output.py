@@ -16,8 +16,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2
 
 
 def fail(text: str, code: int = 1) -> NoReturn:
-    """Say why on standard error and end: 1 refused or failed, 2 usage."""
-    click.echo(f"outrider: {text}", err=True)
+    """Say why on standard error, a line for each reason, and end: 1 refused or failed, 2 usage."""
+    for line in text.split("\n"):
+        click.echo(f"outrider: {line}", err=True)
     sys.exit(code)
 
 

@@ -42,7 +42,7 @@ def test(
         _, assembly = prepare(config_path)
         trial = try_policy(assembly.policy, described_facts(description, octets))
     except ConfigError as error:
-        fail("\noutrider: ".join(str(problem) for problem in error.problems))
+        fail(str(error))
     except DescriptionError as error:
         fail(str(error), 2)
     for stage in trial.stages:

@@ -21,7 +21,7 @@ def serve(config_path: Path) -> None:
     try:
         serve(config_path)
     except StartFailed as error:
-        fail(str(error).replace("\n", "\noutrider: "))
+        fail(str(error))
 
 
 @click.command("check-config")
