@@ -129,6 +129,15 @@ class MailServer(abc.ABC):
             raise TimeoutError(f"{error}; {self.image_name} has {len(self.messages(user))}") from error
         return self.messages(user)
 
+    def wait_queue(self, count: int, patience_s: float = PATIENCE_S) -> list[QueuedMessage]:
+        """Wait until the queue holds `count` messages and return them: a server reads it after its start."""
+        wait_until(
+            lambda: len(self.queue()) == count,
+            f"{count} messages in the queue of {self.image_name}",
+            patience_s,
+        )
+        return self.queue()
+
     def wait_queue_empty(self, patience_s: float = PATIENCE_S) -> None:
         """Wait until no message waits in the queue."""
         wait_until(lambda: not self.queue(), f"the queue of {self.image_name} to empty", patience_s)

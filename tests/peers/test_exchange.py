@@ -93,7 +93,7 @@ def test_keeps_mail_for_an_absent_next_hop(sending: type[MailServer]) -> None:
         alpha.wait_log("(?i)connection refused|network error")
         alpha.stop()
         alpha.start()
-        [queued] = alpha.queue()
+        [queued] = alpha.wait_queue(1)
         assert queued.sender == "ann@alpha.example"
         assert queued.recipients == ("bob@beta.example",)
         with PostfixServer(absent, 2525, local_domains=["beta.example"]) as beta:

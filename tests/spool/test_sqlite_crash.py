@@ -97,7 +97,7 @@ async def test_what_was_acknowledged_outlives_kills_at_random_moments(tmp_path: 
         assert kept <= begun
 
 
-BODY_STEPS = ("body created", "body written", "body synced", "body renamed", "directory synced")
+BODY_STEPS = ("body created", "directory synced", "body written", "body synced")
 
 
 @pytest.mark.covers("SMTP-5", "FAULT-F2")

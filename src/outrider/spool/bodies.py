@@ -1,9 +1,10 @@
 """Bodies too large for a row: one file each, complete and durable before a message may name it.
 
 The order of steps (each one leaves something that the next start can tell apart, see `STATES.md`):
-``bodies/xx/NAME.tmp`` is written, the file is synced, renamed to ``NAME``, its directory is synced. Only
-then does :meth:`BodyFileWriter.finish` give the body that a message can be stored with. At start every
-file that no message names is removed.
+``bodies/xx/NAME`` is created and its directory synced while the first octets arrive; the octets are written
+as they come; at their end the file is synced. Only then does :meth:`BodyFileWriter.finish` give the body that
+a message can be stored with. No rename marks a file as whole: the message's row does, and at start every file
+that no message names is removed.
 
 A body carries one digest for each piece of 256 KiB, and a piece is compared before it is handed on: what
 reaches the wire was stored so, and a flipped bit stops the message instead of spoiling it (FAULT-F9).
@@ -15,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hashlib
 import itertools
 import os
 import re
@@ -23,7 +23,7 @@ import stat
 import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -32,16 +32,18 @@ import msgspec
 
 from outrider.model.content import Body, InlineBody
 from outrider.model.message import MessageId
-from outrider.spool.codec import DIGEST_OCTETS, Malformed, seal, unseal
+from outrider.spool.codec import Malformed, seal, unseal
 from outrider.spool.interface import ContentDamaged, SpoolError, SpoolFull, SpoolUnavailable
 
 PIECE = 262_144
 """Octets under one digest: a read of this size takes a fraction of a millisecond."""
 
+PIECE_DIGEST = 4
+"""Octets of a piece's digest, a CRC-32: it finds what a device spoils; who may write here may write both."""
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _FILE_NAME = re.compile(r"[0-9a-f]{2}/[A-Za-z0-9_-]{1,210}\.[0-9]{1,10}")
-_TEMPORARY = ".tmp"
 
 Steps = Callable[[str], None]
 """Called after each step that changes what is on the disk, with its name; tests stop the program there."""
@@ -56,7 +58,7 @@ def no_steps(name: str) -> None:
 
 def piece_digest(piece: bytes | memoryview) -> bytes:
     """Of one piece."""
-    return hashlib.blake2b(piece, digest_size=DIGEST_OCTETS, usedforsecurity=False).digest()
+    return zlib.crc32(piece).to_bytes(PIECE_DIGEST, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class BodyReference:
 
     def pieces(self) -> int:
         """How many pieces it has."""
-        return len(self.digests) // DIGEST_OCTETS
+        return len(self.digests) // PIECE_DIGEST
 
 
 def decode_reference(message: str, octets: object) -> BodyReference:
@@ -85,7 +87,7 @@ def decode_reference(message: str, octets: object) -> BodyReference:
         name, size, digests = msgspec.msgpack.decode(record, type=tuple[str, int, bytes])
     except msgspec.DecodeError as error:
         raise Malformed(f"unreadable reference to a body: {error}") from None
-    if not _FILE_NAME.fullmatch(name) or size < 0 or len(digests) != pieces_in(size) * DIGEST_OCTETS:
+    if not _FILE_NAME.fullmatch(name) or size < 0 or len(digests) != pieces_in(size) * PIECE_DIGEST:
         raise Malformed("impossible reference to a body")
     return BodyReference(name, size, digests)
 
@@ -139,9 +141,9 @@ class FileBody:
                     f"body {self.reference.name}: {found.st_size} octets instead of {self.size}"
                 )
             digests = self.reference.digests
-            for start in range(0, len(digests), DIGEST_OCTETS):
+            for start in range(0, len(digests), PIECE_DIGEST):
                 piece = _read_piece(file.fileno(), self.reference.name)
-                if piece_digest(piece) != digests[start : start + DIGEST_OCTETS]:
+                if piece_digest(piece) != digests[start : start + PIECE_DIGEST]:
                     raise ContentDamaged(f"body {self.reference.name}: checksum does not match")
                 yield piece
 
@@ -202,6 +204,14 @@ class BodyFiles:
         except RuntimeError as error:  # the executor was shut down
             raise SpoolUnavailable("the spool is closed") from error
 
+    def begin_directory_sync(self, name: str) -> Future[None]:
+        """Have a thread make a new file's name durable. Raises RuntimeError when the spool is closed."""
+        return self._executor.submit(self._sync_directory, (self.directory / name).parent)
+
+    def _sync_directory(self, directory: Path) -> None:
+        sync_directory(directory)
+        self.step("directory synced")
+
     def step(self, name: str) -> None:
         """A step is done."""
         self._steps(name)
@@ -245,8 +255,12 @@ class BodyFileWriter:
         """What the thread has been given and not yet written: less than a piece."""
         self._behind: asyncio.Task[None] | None = None
         """The write under way while the next octets arrive."""
+        self._named: Future[None] | None = None
+        """The sync of the directory, under way since the file was made."""
         self._digests = bytearray()
         self._size = 0
+        self._written = 0
+        """Octets the file has."""
         self._failed = False
         self._body: FileBody | None = None
         self._guard = threading.Lock()
@@ -272,9 +286,19 @@ class BodyFileWriter:
             return InlineBody(b"".join(self._pending))
         await self._caught_up()
         await self._in_thread(self._seal_file)
+        await self._name_durable()
         reference = BodyReference(self._name, self._size, bytes(self._digests))
         self._body = FileBody(self._files.directory / self._name, reference, _nobody)
         return self._body
+
+    async def _name_durable(self) -> None:
+        """Wait for the sync of the directory; its failure is raised here."""
+        assert self._named is not None
+        try:
+            await asyncio.wrap_future(self._named)
+        except OSError as error:
+            self._failed = True
+            raise device_error(error) from error
 
     async def _caught_up(self) -> None:
         """Wait for the write under way; its failure is raised here."""
@@ -320,19 +344,23 @@ class BodyFileWriter:
     def _create(self) -> None:
         self._name = self._files.new_name(self._message)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self._temporary, flags, 0o600)
+        self._descriptor = os.open(self._files.directory / self._name, flags, 0o600)
         self._files.step("body created")
-
-    @property
-    def _temporary(self) -> Path:
-        return self._files.directory / (self._name + _TEMPORARY)
+        self._named = self._files.begin_directory_sync(self._name)
 
     def _append(self, view: memoryview) -> None:
         for start in range(0, len(view), PIECE):
             self._digests += piece_digest(view[start : start + PIECE])
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        left = view
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+        self._begin_writeback(len(view))
         self._files.step("body written")
+
+    def _begin_writeback(self, octets: int) -> None:
+        """Have the device begin while the next octets arrive: the sync at the end then waits for little."""
+        os.posix_fadvise(self._descriptor, self._written, octets, os.POSIX_FADV_DONTNEED)
+        self._written += octets
 
     def _seal_file(self) -> None:
         if self._descriptor < 0:
@@ -342,11 +370,6 @@ class BodyFileWriter:
         os.fsync(self._descriptor)
         self._files.step("body synced")
         self._close()
-        final = self._files.directory / self._name
-        self._temporary.rename(final)
-        self._files.step("body renamed")
-        sync_directory(final.parent)
-        self._files.step("directory synced")
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -357,7 +380,6 @@ class BodyFileWriter:
         with self._guard:
             self._close()
             if self._name:
-                self._temporary.unlink(missing_ok=True)
                 (self._files.directory / self._name).unlink(missing_ok=True)
 
 

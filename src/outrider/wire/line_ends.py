@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_WINDOW: Final = 131_072
+_WINDOW: Final = 262_144
 """Octets looked at in one go."""
 _OTHERS: Final = bytes(octet for octet in range(256) if octet not in b"\r\n\0")
 _ALTERNATING: Final = b"\r\n" * (_WINDOW // 2 + 1)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from outrider.model.content import Body, InlineBody
 from outrider.model.message import MessageId
-from outrider.spool.bodies import PIECE, BodyReference, FileBody, device_error, piece_digest
+from outrider.spool.bodies import PIECE, PIECE_DIGEST, BodyReference, FileBody, device_error, piece_digest
 from outrider.spool.interface import SpoolError, SpoolUnavailable
 from outrider.spool.postgresql.database import Connection, Database
 
@@ -159,7 +159,7 @@ class PostgresBodyWriter:
             if not self._name:
                 await self._begin()
             assert self._path is not None
-            number = len(self._digests) // 16
+            number = len(self._digests) // PIECE_DIGEST
             self._digests += piece_digest(piece)
 
             async def insert(connection: Connection) -> None:
