@@ -62,7 +62,7 @@ class ItemRunner:
         started = self._clock.now()
         groups = self._by_way(entry)
         outcome = Outcome({})
-        for (way, _), indexes in groups.items():
+        for way, indexes in groups:
             domain = leased.message.envelope.recipients[indexes[0]].address.domain
             self._observer.attempt_started(leased.item.key, entry.destination, str(way), len(indexes))
             part = await self._carrier.carry(Job(leased.message, tuple(indexes)), way, domain)
@@ -81,18 +81,18 @@ class ItemRunner:
         )
         return outcome
 
-    def _by_way(self, entry: Entry) -> dict[tuple[Way, str], list[int]]:
+    def _by_way(self, entry: Entry) -> list[tuple[Way, list[int]]]:
         """Recipients that go the same way. As a rule there is one group: that is what an item is."""
-        groups: dict[tuple[Way, str], list[int]] = {}
         recipients = entry.leased.message.envelope.recipients
-        for status in entry.leased.item.recipients:
-            if status.state.is_final:
-                continue
-            recipient = recipients[status.index]
-            way = self.rules.routes.find(recipient).way
-            domain = recipient.address.domain if isinstance(way, MxWay) else ""
-            groups.setdefault((way, domain), []).append(status.index)
-        return groups
+        pending = [status.index for status in entry.leased.item.recipients if not status.state.is_final]
+        ways = [self.rules.routes.find(recipients[index]).way for index in pending]
+        if len(ways) == 1:
+            return [(ways[0], pending)]
+        groups: dict[tuple[Way, str], list[int]] = {}
+        for index, way in zip(pending, ways, strict=True):
+            domain = recipients[index].address.domain if isinstance(way, MxWay) else ""
+            groups.setdefault((way, domain), []).append(index)
+        return [(way, indexes) for (way, _), indexes in groups.items()]
 
     async def record(self, attempt: Attempt, *, not_before: float = 0.0) -> Settled | None:
         """Settle the attempt, however long the spool takes. None when that could not be: the lease was lost,

@@ -55,7 +55,7 @@ class DeliveryLog:
     ) -> None:
         """A recipient's result."""
         kind = result.kind
-        self._metrics.results.labels(kind.value, result.protocol, result.status).inc()
+        self._metrics.result_of(kind.value, result.protocol, result.status).inc()
         if kind in (Kind.DELIVERED, Kind.RELAYED):
             self._metrics.delivery_age.observe(max(age_s, 0.0))
         self._log.emit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
@@ -25,6 +25,12 @@ class Metrics:
         self._delivery()
         self._spool()
         self._tls()
+        # Looking a labelled child up costs as much as counting: those of every message are kept at hand.
+        self.received_by = cache(self._received_by)
+        self.result_of = cache(self.results.labels)
+
+    def _received_by(self, protocol: str) -> tuple[Counter, Counter]:
+        return self.received.labels(protocol), self.received_octets.labels(protocol)
 
     def page(self) -> bytes:
         """The text that Prometheus reads."""
@@ -77,6 +83,7 @@ class Metrics:
             "delivery_items", "Items that the queue manager holds in memory", "state"
         )
         self.own_failures = self._counter("internal_failures", "Faults of this program", "where")
+        self.worker_restarts = self._counter("worker_restarts", "Worker processes that were started again")
 
     def _spool(self) -> None:
         self.queue_items = self._gauge("queue_items", "Items in the queue", "state")

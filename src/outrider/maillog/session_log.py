@@ -51,8 +51,9 @@ class SessionLog:
         """Durable."""
         del reply
         protocol, envelope = session.with_protocol, message.envelope
-        self._metrics.received.labels(protocol).inc()
-        self._metrics.received_octets.labels(protocol).inc(message.content.size)
+        messages, octets = self._metrics.received_by(protocol)
+        messages.inc()
+        octets.inc(message.content.size)
         self._log.emit(
             Level.INFO,
             "received",
@@ -92,6 +93,6 @@ def who(session: Session) -> dict[str, Value]:
     """The fields that say whose session it is."""
     return {
         "session": session.id,
-        "client": str(session.client_address) if session.client_address else "unix",
+        "client": session.client_text or "unix",
         "listener": session.listener,
     }

@@ -56,6 +56,7 @@ class Address:
         return self.local.casefold(), self.domain
 
 
+@lru_cache(maxsize=4096)
 def quote_local_part(local: str) -> str:
     """The local part as it is written in a path: quoted only where it must be."""
     if _DOT_ATOM.fullmatch(local):

@@ -142,7 +142,7 @@ def _received_event(transaction: MailTransaction, content: Content, now: float) 
     session = transaction.session
     sender = transaction.request.sender
     count = len(transaction.recipients)
-    client = f"[{session.client_address}]" if session.client_address else "local"
+    client = f"[{session.client_text}]" if session.client_text else "local"
     by = f" as {session.login}" if session.login else ""
     whom = f"<{sender or ''}> for {count} recipient{'' if count == 1 else 's'}"
     text = f"received from {whom}, {content.size} octets, by {session.with_protocol} from {client}{by}"

@@ -72,6 +72,11 @@ class Session:
     login: str = ""
     """Who authenticated, "" for nobody."""
     login_mechanism: str = ""
+    client_text: str = field(init=False)
+    """The client's address as it is written; "" for a unix socket."""
+
+    def __post_init__(self) -> None:
+        self.client_text = "" if self.client_address is None else str(self.client_address)
 
     def after_tls(self, tls: TlsSummary) -> Session:
         """The same connection under TLS: hello, login and all merely claimed is forgotten (TLS-1)."""

@@ -89,7 +89,7 @@ class SessionFacts(Facts):
             proven = self.client.names[0] if isinstance(self.client, ProvenClient) else ""
             self.origin = trace_origin(
                 helo=session.hello_name,
-                address=str(session.client_address) if session.client_address else "",
+                address=session.client_text,
                 client_name=name[0] if isinstance(name, tuple) and name else "",
                 tls=str(session.tls) if session.tls else "",
                 certificate_name=proven,
@@ -117,7 +117,7 @@ def _connection_facts(session: Session, now: float, wants_time: bool) -> list[Fa
         _proven("server.port", session.server_port, "our listener"),
     ]
     if session.client_address is not None:
-        known.append(_proven("client.address", str(session.client_address), "TCP"))
+        known.append(_proven("client.address", session.client_text, "TCP"))
         known.append(_proven("client.port", session.client_port, "TCP"))
     if wants_time:
         when = datetime.fromtimestamp(now, UTC)

@@ -23,6 +23,9 @@ from outrider.routing.ways import (
     parse_way,
 )
 
+MAX_FOUND = 10_000
+"""Domains whose way is remembered."""
+
 
 class RouteError(ValueError):
     """A setting that means no way; the text begins with its key."""
@@ -66,6 +69,8 @@ class RouteTable:
         """Hosts by the text of their way: a detour to one of them has its login, TLS terms and limits."""
         self._smtp_port = config.net.smtp_port
         self._local: dict[str, _Entry] = {}
+        self._found: dict[str, Routed] = {}
+        """Answers already given, by domain; emptied when they are many."""
         for key, route in config.routes.items():
             self._add(key, route)
         for name, domain in config.domains.items():
@@ -101,10 +106,14 @@ class RouteTable:
         domain = recipient.address.domain
         if recipient.route:
             return self._detour(recipient.route, domain)
-        entry = self._lookup(domain)
-        if entry is None:
-            return self._by_domain(domain)
-        return _routed(entry, domain)
+        routed = self._found.get(domain)
+        if routed is None:
+            entry = self._lookup(domain)
+            routed = self._by_domain(domain) if entry is None else _routed(entry, domain)
+            if len(self._found) >= MAX_FOUND:
+                self._found.clear()
+            self._found[domain] = routed
+        return routed
 
     def is_local(self, domain: str) -> bool:
         """Whether the domain's mail ends in a mailbox here."""

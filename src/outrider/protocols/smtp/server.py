@@ -425,6 +425,8 @@ class ServerSession:
         return _STARVED
 
     def _read_command(self) -> _Outcome:
+        if not self._input:
+            return _STARVED
         try:
             line = self._input.maybe_line(self.limits.line_length)
         except LineTooLong:
