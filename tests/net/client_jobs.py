@@ -147,7 +147,7 @@ async def serving(address: str, *scripts: Handler, port: int = 2525) -> AsyncIte
             writer.close()
             tasks.discard(task)
 
-    server = await asyncio.start_server(talk, address, port)
+    server = await asyncio.start_server(talk, address, port, limit=2**24)
     try:
         yield state
     finally:

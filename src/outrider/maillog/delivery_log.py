@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 
 from outrider.maillog.emitter import Emitter, Level
@@ -15,6 +16,13 @@ _EVENTS = {
     Kind.DEFERRED: "deferred",
     Kind.FAILED: "failed",
 }
+
+_COUNTED = re.compile(r"[245]\.[0-7]\.[0-9]{1,2}")
+
+
+def counted_status(status: str) -> str:
+    """A status code as a label: other hosts choose it, so all that RFC 3463 does not know counts as one."""
+    return status if _COUNTED.fullmatch(status) else "other"
 
 
 class DeliveryLog:
@@ -55,7 +63,7 @@ class DeliveryLog:
     ) -> None:
         """A recipient's result."""
         kind = result.kind
-        self._metrics.result_of(kind.value, result.protocol, result.status).inc()
+        self._metrics.result_of(kind.value, result.protocol, counted_status(result.status)).inc()
         if kind in (Kind.DELIVERED, Kind.RELAYED):
             self._metrics.delivery_age.observe(max(age_s, 0.0))
         self._log.emit(

@@ -6,10 +6,8 @@ from typing import Final
 
 from outrider.config.schema import Limits
 from outrider.net.listener_limits import ConnectionLimits
-from outrider.protocols.smtp.server_settings import DEFAULT_LINE_LENGTH, SessionLimits
+from outrider.protocols.smtp.server_settings import DEFAULT_LINE_LENGTH, NO_LIMIT, SessionLimits
 
-NO_LIMIT: Final = 2**63 - 1
-"""What a count or size of 0 in the settings means."""
 NO_TIME_LIMIT_S: Final = 10 * 365 * 86_400.0
 
 
@@ -31,7 +29,7 @@ def session_limits(limits: Limits) -> SessionLimits:
 
 
 class LoadGauge:
-    """How full the server is; one for all listeners of a process. Asked often: it only compares numbers."""
+    """How full the server is, all its workers together. Asked often: it only compares numbers."""
 
     def __init__(self, connections: ConnectionLimits, stress_at: float) -> None:
         """`stress_at`: the share of all places from which stress behaviour applies."""
@@ -42,4 +40,4 @@ class LoadGauge:
     def is_stressed(self) -> bool:
         """Whether time-outs are to be short and errors few (SMTP-9)."""
         connections = self._connections
-        return bool(connections.total) and connections.open >= connections.total * self.stress_at
+        return bool(connections.total) and connections.open_in_all >= connections.total * self.stress_at

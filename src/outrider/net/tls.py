@@ -67,7 +67,7 @@ class TlsTimes:
     """How long a TLS connection may take to begin and to end, in seconds."""
 
     handshake_s: float = 30.0
-    """For the whole handshake, however the octets trickle in (SEC-39)."""
+    """For the whole handshake, however the octets trickle in (SEC-39); 0 = no limit."""
     linger_s: float = 5.0
     """On closing: without progress, or with everything sent, until the peer ends too."""
     close_s: float = 60.0
@@ -179,7 +179,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         raw.set_write_buffer_limits(self._high, self._low)
         if not raw.is_reading():
             raw.resume_reading()
-        self._timer = self._loop.call_later(self._times.handshake_s, self._handshake_timed_out)
+        if self._times.handshake_s:
+            self._timer = self._loop.call_later(self._times.handshake_s, self._handshake_timed_out)
         self._shake_hands()
 
     def data_received(self, data: bytes) -> None:

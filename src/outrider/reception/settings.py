@@ -9,11 +9,10 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from outrider.config.schema import Config
 from outrider.identity.credentials import normal_fingerprint
 from outrider.model.address import parse_domain
+from outrider.protocols.smtp.server_settings import NO_LIMIT
 from outrider.reception.interface import IPAddress
 
 Network = IPv4Network | IPv6Network
-NO_LIMIT = 2**63 - 1
-"""What a limit of 0 in the settings means."""
 DEFAULT_LOOKUP_TIMEOUT_S = 15.0
 """For one fact: a client waits 300 s for a reply (RFC 5321 4.5.3.2), but not gladly."""
 

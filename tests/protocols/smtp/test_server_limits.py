@@ -6,6 +6,7 @@ import pytest
 from tests.protocols.smtp.server_dialogue import Dialogue, codes, with_limits
 
 from outrider.model.reply import Reply
+from outrider.protocols.smtp.capabilities import ehlo_reply
 from outrider.protocols.smtp.server_events import (
     CommandRefused,
     ContentRefused,
@@ -13,7 +14,7 @@ from outrider.protocols.smtp.server_events import (
     SessionFailed,
     TransactionReset,
 )
-from outrider.protocols.smtp.server_settings import SessionLimits
+from outrider.protocols.smtp.server_settings import NO_LIMIT, ServerSettings, SessionLimits
 
 HEAD = (b"MAIL FROM:<a@a.example>", b"RCPT TO:<b@mx.example>")
 
@@ -258,3 +259,10 @@ def test_limits_that_are_smaller_anyway_stay_under_stress() -> None:
     limits = SessionLimits(command_timeout_s=3, data_timeout_s=4)
     assert limits.under_stress().command_timeout_s == 3
     assert limits.under_stress().data_timeout_s == 4
+
+
+@pytest.mark.covers("SMTP-2a")
+def test_no_limit_of_size_is_told_as_nought() -> None:
+    settings = ServerSettings("mx.example", SessionLimits(message_size=NO_LIMIT))
+    reply = ehlo_reply(settings, "client.example", starttls=False, auth=(), wall_time=0.0)
+    assert "SIZE 0" in reply.text.split("\n")

@@ -6,9 +6,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from outrider.model.reply import Reply
-from outrider.protocols.smtp.server_settings import ServerSettings
+from outrider.protocols.smtp.server_settings import NO_LIMIT, ServerSettings
 
 _MOST_TO_TELL: Final = 999_999
+
+
+def _size(limit: int) -> str:
+    """RFC 1870 section 3: 0 says that there is no fixed limit."""
+    return f"SIZE {limit if limit < NO_LIMIT else 0}"
 
 
 def ehlo_reply(
@@ -21,7 +26,7 @@ def ehlo_reply(
     lines = [
         f"{settings.hostname} greets {client_name}",
         "PIPELINING",
-        f"SIZE {settings.limits.message_size}",
+        _size(settings.limits.message_size),
         "8BITMIME",
         "SMTPUTF8",
         "CHUNKING",

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 DEFAULT_LINE_LENGTH: Final = 4096
+NO_LIMIT: Final = 2**63 - 1
+"""What a count or size of 0 in the settings means."""
 STRESS_TIMEOUT_S: Final = 10.0  # as Postfix under stress
 STRESS_ERRORS: Final = 1
 
