@@ -11,7 +11,7 @@ DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format typecheck bench reference requirements lock clean
+.PHONY: help setup run test faults lint format typecheck bench reference requirements lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ run: $(RUN_READY) ## Start the playground, a small Internet on loopback; ONCE=1 
 test: lint typecheck ## Check style and types, then run every test, real mail servers included
 	@tools/run-tests
 
+faults: $(DEV_READY) ## Kill, cut off, starve and corrupt it, 90 minutes; write the figures; ARGS="-k power"
+	@tools/run-faults $(ARGS)
+
 lint: $(DEV_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,8 +38,9 @@ format: $(DEV_READY) ## Format the sources and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV_READY) ## Measure accept and relay against Postfix, alternating; ARGS="--rounds 3 --only relay"
-	@$(BIN)/python -m tests.peers.images
+bench: $(DEV_READY) ## Measure against other mail servers and publish; ARGS="--quick", "--rounds 3 --only relay"
+	@tools/need-node
+	@$(BIN)/python -m tests.peers.images postfix exim opensmtpd bind
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
 reference: $(RUN_READY) ## Write docs/configuration.md anew from the code

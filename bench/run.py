@@ -1,160 +1,199 @@
-"""Measure accept and relay, Outrider against Postfix, alternating: ``make bench``.
+"""Measure Outrider and its peers, in turn, on one machine: ``make bench``.
 
-Every figure is the median of the rounds; each round starts both servers afresh, in alternating order. CPU
-is what the server's own processes used, memory the peak of their proportional set size. The load comes from
-Postfix's smtp-source, the relayed mail goes to its smtp-sink.
+For each shape of load the servers take turns, each started afresh, in an order that moves on from round to
+round; a first round, which does not count, finds out how many messages keep a server busy for the time that a
+measurement is to last. What is published are medians and ranges; every single figure is kept as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tests.peers.addresses import loopback_address
-from tests.peers.tools import SmtpSink, smtp_source
+from bench.measuring import MeasurementFailed, measure
+from bench.million import measure_million
+from bench.programs import STORE
+from bench.records import Record, Server, write_record
+from bench.report import RECORD, publish, tables
+from bench.subjects import SUBJECTS, Subject
+from bench.work import SHAPES, Figure, Kind, Shape
+from outrider.benchmark.explained import NotExplained
+from outrider.benchmark.machine import machine_facts
 
-from bench.processes import PeakMemory, cpu_s
-from bench.subjects import RECIPIENT, SUBJECTS, Subject
-
-KIB = 1024
-SETTLE_LIMIT_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """One kind of load."""
-
-    name: str
-    messages: int
-    sessions: int
-    size: int = 4 * KIB
-    kept: bool = True
-    relay: bool = False
+WARM_UP_S = 0.7
+LOAD_AT_HALF = "accept, 100 sessions kept"
+"""The shape whose rate a server's half load is half of."""
 
 
-SHAPES = (
-    Shape("accept 4 KiB, 1 session kept", 3000, 1),
-    Shape("accept 4 KiB, 20 sessions kept", 15000, 20),
-    Shape("accept 4 KiB, 100 sessions kept", 15000, 100),
-    Shape("accept 4 KiB, 20 parallel, new connection each", 5000, 20, kept=False),
-    Shape("accept 1 MiB, 1 session kept", 200, 1, size=KIB * KIB),
-    Shape("accept 1 MiB, 20 sessions kept", 600, 20, size=KIB * KIB),
-    Shape("accept 1 MiB, 100 sessions kept", 600, 100, size=KIB * KIB),
-    Shape("relay 4 KiB, 20 sessions kept", 4000, 20, relay=True),
-)
+FAILURES = (MeasurementFailed, NotExplained, OSError, RuntimeError, subprocess.SubprocessError)
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """What one round of one shape gave."""
+class Run:
+    """All measurements of one call."""
 
-    shape: str
-    subject: str
-    rate: float
-    """Messages a second: accepted, or for relay arrived at the sink."""
-    cpu_ms: float
-    """CPU milliseconds a message, until the queue was empty."""
-    peak_mib: float
+    def __init__(self, rounds: int, seconds: float) -> None:
+        self.rounds = rounds
+        self._seconds = seconds
+        self.figures: list[Figure] = []
+        self.failures: list[str] = []
+        self._estimates: dict[tuple[str, str], float] = {}
 
+    def shape(self, shape: Shape, subjects: Sequence[type[Subject]]) -> None:
+        """All rounds of one shape."""
+        taking_part = [kind for kind in subjects if kind.takes_part(shape)]
+        for kind in list(taking_part):
+            if not self._warm_up(shape, kind):
+                taking_part.remove(kind)
+        for number in range(min(self.rounds, shape.most_rounds)):
+            turn = number % len(taking_part) if taking_part else 0
+            for kind in [*taking_part[turn:], *taking_part[:turn]]:
+                if not self._one(shape, kind, number + 1):
+                    taking_part.remove(kind)
 
-def measure(shape: Shape, kind: type[Subject]) -> Figure:
-    """One round."""
-    if not shape.relay:
-        with kind(loopback_address(), None) as subject:
-            return _load(shape, subject)
-    sink = loopback_address()
-    with SmtpSink(sink, 2525, keep=False), kind(loopback_address(), (sink, 2525)) as subject:
-        return _load(shape, subject)
+    def _warm_up(self, shape: Shape, kind: type[Subject]) -> bool:
+        """Find out how fast it is, in two steps; False if it cannot do it."""
+        if shape.kind in (Kind.IDLE, Kind.MILLION):
+            return True
+        if shape.kind is Kind.LATENCY:
+            return self._half_load(shape, kind)
+        try:
+            rate = measure(shape, kind, 0, shape.fewest).rate
+            more = self._messages(shape, rate, WARM_UP_S)
+            if more > 2 * shape.fewest:
+                rate = measure(shape, kind, 0, more).rate
+        except FAILURES as error:
+            self._failed(shape, kind, error)
+            return False
+        self._estimates[shape.name, kind.name] = rate
+        return True
 
+    def _half_load(self, shape: Shape, kind: type[Subject]) -> bool:
+        """From what was measured before, or by measuring it now."""
+        reference = next(one for one in SHAPES if one.name == LOAD_AT_HALF)
+        rates = [one.rate for one in self.figures if (one.shape, one.subject) == (reference.name, kind.name)]
+        if not rates:
+            if not self._warm_up(reference, kind):
+                return False
+            rates = [self._estimates[reference.name, kind.name]]
+        self._estimates[shape.name, kind.name] = statistics.median(rates) / 2
+        return True
 
-def _load(shape: Shape, subject: Subject) -> Figure:
-    before = cpu_s(subject.pid)
-    with PeakMemory(subject.pid) as memory:
-        began = time.monotonic()
-        result = smtp_source(
-            subject.address,
-            subject.port,
-            messages=shape.messages,
-            sessions=shape.sessions,
-            size_bytes=shape.size,
-            recipient=RECIPIENT,
-            one_connection=shape.kept,
+    def _one(self, shape: Shape, kind: type[Subject], number: int) -> bool:
+        """One round of one server; False if it failed, and need not be tried again."""
+        try:
+            if shape.kind is Kind.MILLION:
+                figure = measure_million(shape, kind, number)
+            else:
+                estimate = self._estimates.get((shape.name, kind.name), 0.0)
+                messages = self._messages(shape, estimate, self._seconds)
+                figure = measure(shape, kind, number, messages, rate=self._rate(shape, estimate))
+        except FAILURES as error:
+            self._failed(shape, kind, error)
+            return False
+        self.figures.append(figure)
+        _say(
+            f"{shape.name:44} {kind.name:20} {figure.rate:8.0f}/s {figure.cpu_ms:7.3f} ms "
+            f"{figure.peak_mib:6.0f} MiB  {figure.note}"
         )
-        if result.status:
-            raise RuntimeError(f"{subject.name}, {shape.name}: smtp-source failed: {result.output[:500]}")
-        accepted_s = result.duration_s
-        _wait_empty(subject)
-        emptied_s = time.monotonic() - began
-    took = emptied_s if shape.relay else accepted_s
-    cpu = 1000 * (cpu_s(subject.pid) - before) / shape.messages
-    return Figure(shape.name, subject.name, shape.messages / took, cpu, memory.kib / KIB)
+        return True
+
+    @staticmethod
+    def _rate(shape: Shape, estimate: float) -> float:
+        return estimate if shape.kind is Kind.LATENCY else 0.0
+
+    @staticmethod
+    def _messages(shape: Shape, rate: float, seconds: float) -> int:
+        return max(shape.fewest, min(shape.most, int(rate * seconds)))
+
+    def _failed(self, shape: Shape, kind: type[Subject], error: Exception) -> None:
+        """One server's failure is a line of the report, not the end of the run."""
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        text = f"{kind.name}, {shape.name}: {lines[-1]}"
+        self.failures.append(text)
+        _say(f"FAILED {text}")
 
 
-def _wait_empty(subject: Subject) -> None:
-    limit = time.monotonic() + SETTLE_LIMIT_S
-    while subject.waiting():
-        if time.monotonic() > limit:
-            raise RuntimeError(f"{subject.name}: the queue did not empty")
-        time.sleep(0.2)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
-def run(shapes: tuple[Shape, ...], rounds: int, scale: float) -> list[Figure]:
-    """All rounds of all shapes, the order of the servers turned round each time."""
-    figures = []
-    for shape in shapes:
-        scaled = Shape(**{**asdict(shape), "messages": max(shape.sessions, int(shape.messages * scale))})
-        for number in range(rounds):
-            for kind in SUBJECTS if number % 2 == 0 else SUBJECTS[::-1]:
-                figure = measure(scaled, kind)
-                figures.append(figure)
-                text = f"{figure.rate:8.0f}/s {figure.cpu_ms:7.3f} ms {figure.peak_mib:6.0f} MiB"
-                print(f"{shape.name:50} {figure.subject:9} {text}", file=sys.stderr, flush=True)
-    return figures
+def selected(pattern: str) -> list[Shape]:
+    """The shapes whose names contain one of the words, which are parted by semicolons; all without any."""
+    words = [word.strip() for word in pattern.split(";") if word.strip()]
+    return [shape for shape in SHAPES if not words or any(word in shape.name for word in words)]
 
 
-def table(figures: list[Figure]) -> str:
-    """Medians and the ratio of the rates, in Markdown."""
-    rows = [
-        "| load | Outrider, messages/s | Postfix | ratio | CPU ms a message | Postfix | peak MiB | Postfix |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+def servers(pattern: str) -> list[type[Subject]]:
+    """The servers whose names contain one of the words."""
+    words = [word.strip().lower() for word in pattern.split(";") if word.strip()]
+    return [kind for kind in SUBJECTS if not words or any(word in kind.name.lower() for word in words)]
+
+
+def quick(shapes: Iterable[Shape]) -> list[Shape]:
+    """The same with the fewest messages that still show something, and without the million."""
+    return [
+        replace(shape, fewest=min(shape.fewest, max(100, shape.sessions)), most=max(300, shape.sessions))
+        for shape in shapes
+        if shape.kind is not Kind.MILLION
     ]
-    for shape in dict.fromkeys(figure.shape for figure in figures):
-        ours, theirs = (
-            [figure for figure in figures if (figure.shape, figure.subject) == (shape, kind.name)]
-            for kind in SUBJECTS
-        )
-        rates = [statistics.median(figure.rate for figure in part) for part in (ours, theirs)]
-        cpus = [statistics.median(figure.cpu_ms for figure in part) for part in (ours, theirs)]
-        peaks = [statistics.median(figure.peak_mib for figure in part) for part in (ours, theirs)]
-        spread = f"{min(f.rate for f in ours):,.0f}-{max(f.rate for f in ours):,.0f}"
-        rows.append(
-            f"| {shape} | {rates[0]:,.0f} ({spread}) | {rates[1]:,.0f} | {rates[0] / rates[1]:.1f} "
-            f"| {cpus[0]:.2f} | {cpus[1]:.2f} | {peaks[0]:.0f} | {peaks[1]:.0f} |"
-        )
-    return "\n".join(rows)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the messages of each shape")
-    parser.add_argument("--only", default="", help="shapes whose name contains this")
-    parser.add_argument("--json", type=Path, help="keep the raw figures here")
-    arguments = parser.parse_args()
-    shapes = tuple(shape for shape in SHAPES if arguments.only in shape.name)
-    figures = run(shapes, arguments.rounds, arguments.scale)
-    if arguments.json:
-        record = {"machine": platform.platform(), "figures": [asdict(figure) for figure in figures]}
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
-    print(table(figures))
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="that count; default 5")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="that a measurement lasts, about; default 2"
+    )
+    parser.add_argument(
+        "--only", default="", help='shapes whose names contain one of these, as "relay; 1 MiB"'
+    )
+    parser.add_argument("--servers", default="", help='servers likewise, as "outrider; postfix"')
+    parser.add_argument("--quick", action="store_true", help="one round of a few messages each")
+    parser.add_argument("--no-publish", action="store_true", help="leave docs/performance.md as it is")
+    parser.add_argument("--json", type=Path, help=f"where the figures go; default {RECORD.name} in docs")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Command line; 0 if every measurement could be made."""
+    arguments = _arguments()
+    # All spools on one disk: the folder for temporary files may be memory.
+    folder = STORE / "spools"
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = os.environ["TMPDIR"] = os.fspath(folder)
+    shapes, subjects = selected(arguments.only), servers(arguments.servers)
+    run = Run(1 if arguments.quick else arguments.rounds, 0.3 if arguments.quick else arguments.seconds)
+    facts = machine_facts(folder)
+    began = time.time()
+    for shape in quick(shapes) if arguments.quick else shapes:
+        run.shape(shape, subjects)
+    record = Record(
+        machine={str(name): value for name, value in facts.items()},
+        began=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        minutes=round((time.time() - began) / 60, 1),
+        rounds=run.rounds,
+        servers=[Server(kind.name, kind.version(), kind.durability) for kind in subjects],
+        figures=run.figures,
+        failures=run.failures,
+    )
+    partial = arguments.quick or arguments.only or arguments.servers or arguments.no_publish
+    target = arguments.json or (STORE / "performance.json" if partial else RECORD)
+    write_record(record, target)
+    _say(f"figures: {target}")
+    if partial:
+        print(tables(record))
+    else:
+        publish(record)
+    return 1 if run.failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,7 +16,7 @@ FLOORS = {
     "delivery": 3, "reception": 3,
     "net": 4, "dns": 4, "maillog": 4, "spool": 4,
     "runtime": 5,
-    "cli": 6, "playground": 6,
+    "cli": 6, "playground": 6, "benchmark": 6,
 }  # fmt: skip
 FLOOR_FOUR = {"net", "dns", "maillog", "spool"}
 PURE = {"model", "wire", "protocols", "message", "policy", "identity", "routing"}

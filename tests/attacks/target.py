@@ -197,5 +197,7 @@ class Target:
     def bodies(self) -> list[Path]:
         """The files of bodies in the spool."""
         return [
-            path for path in (self.server.folder / "data" / "spool" / "bodies").rglob("*") if path.is_file()
+            path
+            for path in (self.server.folder / "data" / "spool" / "1" / "bodies").rglob("*")
+            if path.is_file()
         ]

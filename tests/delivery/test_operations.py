@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -10,16 +11,26 @@ from outrider.config.schema import Domain
 from outrider.delivery.operations import Action, BadArgument, Changed, QueueOperations
 from outrider.model.envelope import Notify
 from outrider.model.message import ItemState, MessageId
-from outrider.spool.interface import Filter, NotFound
+from outrider.spool.interface import Filter, NotFound, QueueEntry
 from tests.delivery.support import World, make_config, make_runner, refused, settle_down
 
 
-def offline(world: World) -> QueueOperations:
-    return QueueOperations(world.spool, make_runner(world), world.clock)
+class Operations(QueueOperations):
+    """With all of a list at once."""
+
+    async def find(self, wanted: Filter) -> list[QueueEntry]:
+        return [entry async for page in self.pages(wanted) for entry in page]
+
+    async def change(self, wanted: Filter, action: Action, **how: Any) -> tuple[Changed, ...]:
+        return tuple([one async for one in self.changes(wanted, action, **how)])
 
 
-def online(world: World) -> QueueOperations:
-    return QueueOperations(world.spool, make_runner(world), world.clock, world.manager)
+def offline(world: World) -> Operations:
+    return Operations(world.spool, make_runner(world), world.clock)
+
+
+def online(world: World) -> Operations:
+    return Operations(world.spool, make_runner(world), world.clock, world.manager)
 
 
 def only(done: tuple[Changed, ...]) -> Changed:

@@ -13,7 +13,7 @@ import pytest
 from outrider.config.schema import Delivery, Domain, Route
 from outrider.delivery.interface import Job
 from outrider.model.envelope import Notify
-from outrider.model.message import ItemKey, ItemState, MessageId
+from outrider.model.message import ItemKey, ItemState, MessageId, Settlement
 from outrider.model.result import DeliveryResult, Kind
 from outrider.spool.interface import SpoolFull, SpoolUnavailable
 from outrider.testing.memory_spool import MemorySpool
@@ -252,6 +252,51 @@ async def test_fresh_mail_for_a_dead_destination_is_told_why_it_waits() -> None:
         assert status.last is not None
         assert status.last.text.startswith("not tried: the last attempts by dead.example reached nobody")
         assert [event.kind for event in await world.spool.events(late)] == ["deferred"]
+
+
+@pytest.mark.covers("FAULT-F13")
+async def test_while_a_long_queue_is_put_off_nothing_of_it_is_leased() -> None:
+    async with World(config=make_config(delivery=quick()), capacity=20) as world:
+        world.dialler.down = {"dead.example"}
+        postpone, go_on = world.spool.postpone, asyncio.Event()
+
+        async def slow(destination: str, until: float) -> int:
+            await go_on.wait()
+            return await postpone(destination, until)
+
+        world.spool.postpone = slow  # type: ignore[method-assign]
+        messages = [await world.queue("x@dead.example") for _ in range(200)]
+        world.run()
+        await world.clock.advance(40)
+        go_on.set()
+        await world.clock.advance(1)
+        told = [one for one in messages if await world.spool.events(one)]
+        assert 0 < len(told) <= 20
+
+
+@pytest.mark.covers("SEC-214")
+async def test_stop_leaves_alone_what_is_being_put_off() -> None:
+    async with World(config=make_config(delivery=quick())) as world:
+        world.dialler.down = {"dead.example"}
+        settle, go_on = world.spool.settle, asyncio.Event()
+
+        async def slow(settlement: Settlement) -> None:
+            last = settlement.recipients[0].last
+            if last is not None and last.text.startswith("not tried"):
+                await go_on.wait()
+            await settle(settlement)
+
+        messages = [await world.queue("x@dead.example") for _ in range(30)]
+        world.spool.settle = slow  # type: ignore[method-assign, assignment]
+        world.run()
+        await settle_down()
+        assert world.observer.named("destination_backed_off")
+        stopping = asyncio.ensure_future(world.stop())
+        await settle_down()
+        go_on.set()
+        await stopping
+        assert not world.observer.named("lease_lost")
+        assert {(await world.spool.items(one))[0].state for one in messages} == {ItemState.READY}
 
 
 @pytest.mark.covers("FAULT-F13")
@@ -537,10 +582,10 @@ async def test_a_paused_destination_waits_and_others_do_not() -> None:
         await world.clock.advance(300)
         assert await world.kinds(held) == ["pending"]
         assert await world.kinds(free) == ["delivered"]
-        assert world.manager.resume("b.example")
+        assert await world.manager.resume("b.example")
         await world.clock.advance(61)
         assert await world.kinds(held) == ["delivered"]
-        assert not world.manager.resume("b.example")
+        assert not await world.manager.resume("b.example")
 
 
 async def test_pause_takes_back_what_waits_in_memory() -> None:

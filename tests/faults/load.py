@@ -18,6 +18,9 @@ DOMAIN = "far.example"
 SIZES = (100, 100, 1_500, 1_500, 1_500, 6_000, 20_000, 300_000)
 """Octets of body; with an inline limit of 8 KiB the last two are kept in files."""
 
+REFUSED_S = 0.05
+"""Before the next message after one was refused: a server that is short of something says so at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mail:
@@ -33,10 +36,10 @@ class Mail:
         return f"sender-{self.token}@{DOMAIN}"
 
 
-def make_mail(token: str, chance: random.Random, size: int) -> Mail:
-    """A message for one to three recipients; in one of eight, one more, who is refused."""
+def make_mail(token: str, chance: random.Random, size: int, *, refused: bool = True) -> Mail:
+    """A message for one to three recipients; in one of eight, if wanted, one more, who is refused."""
     names = [f"{letter}-{token}@{DOMAIN}" for letter in "abc"[: chance.randint(1, 3)]]
-    if chance.random() < 1 / 8:
+    if chance.random() < 1 / 8 and refused:
         names.append(f"refused-{token}@{DOMAIN}")
     body = _body(size, chance)
     digest = hashlib.sha256(body).hexdigest()
@@ -59,11 +62,25 @@ class Load:
     """Sessions in a thread, by `with`: they connect, send, and connect again, until the block ends."""
 
     def __init__(
-        self, address: str, port: int, *, sessions: int = 8, sizes: Sequence[int] = SIZES, seed: int = 1
+        self,
+        address: str,
+        port: int,
+        *,
+        sessions: int = 8,
+        sizes: Sequence[int] = SIZES,
+        seed: int = 1,
+        refused: bool = True,
+        pause_s: float = 0.0,
+        prefix: str = "t",
     ) -> None:
+        """`refused` adds recipients whom the next hop refuses; `pause_s` is a session's rest between two;
+        `prefix` begins the tokens of its messages: loads at one time need different ones."""
+        self._prefix = prefix
         self._target = (address, port)
         self._sessions = sessions
         self._sizes = sizes
+        self._refused = refused
+        self._pause_s = pause_s
         self._chance = random.Random(seed)
         self._numbers = itertools.count(1)
         self._stopping = threading.Event()
@@ -107,16 +124,19 @@ class Load:
         writer.write(b"EHLO load.example\r\n")
         await _reply(reader)
         while not self._stopping.is_set():
-            mail = make_mail(f"t{next(self._numbers):06d}", self._chance, self._chance.choice(self._sizes))
+            token, size = f"{self._prefix}{next(self._numbers):06d}", self._chance.choice(self._sizes)
+            mail = make_mail(token, self._chance, size, refused=self._refused)
             self.offered[mail.token] = mail
             answer = await send_one(reader, writer, mail)
             if not answer.startswith(b"250"):
                 self.refusals.append(answer)
                 if answer.startswith(b"421"):
                     return
+                await asyncio.sleep(REFUSED_S)
                 continue
             self.ids[mail.token] = answer.split(b" ")[-1].decode().strip()
             self.acknowledged[mail.token] = mail
+            await asyncio.sleep(self._pause_s)
 
 
 async def send_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mail: Mail) -> bytes:

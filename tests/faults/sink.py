@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Self
 
 LARGEST = 64 * 1024 * 1024
+SILENCE = b"silence"
+"""For `Sink.mood`: say nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Sink:
         self.arrivals: list[Arrival] = []
         self.before_354: Callable[[], object] | None = None
         self.before_250: Callable[[Arrival], object] | None = None
+        self.mood: Callable[[str], bytes] | None = None
+        """The reply to RCPT for a recipient; b"" for the usual one, SILENCE for none."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sink", daemon=True)
         self._server: asyncio.Server | None = None
@@ -98,7 +102,7 @@ class Sink:
                 sender, recipients = _path(line), []
                 writer.write(b"250 2.1.0 Ok\r\n")
             elif verb == b"RCPT":
-                writer.write(_answer(_path(line), recipients))
+                writer.write(await self._answer(_path(line), recipients))
             elif verb == b"DATA" and recipients:
                 await self._take(reader, writer, sender, tuple(recipients))
             elif verb == b"DATA":
@@ -108,6 +112,12 @@ class Sink:
                 return
             else:
                 writer.write(b"250 2.0.0 Ok\r\n")
+
+    async def _answer(self, recipient: str, recipients: list[str]) -> bytes:
+        answer = self.mood(recipient) if self.mood is not None else b""
+        if answer == SILENCE:
+            await asyncio.sleep(3600)
+        return answer or _answer(recipient, recipients)
 
     async def _take(
         self,

@@ -99,7 +99,7 @@ def test_a_disk_that_fails_is_not_believed(call: str, error: str) -> None:
     address, sink_address = loopback_address(), loopback_address()
     chance = random.Random(2)
     with Sink(sink_address, PORT) as sink, OutriderServer(relay(address, sink_address)) as server:
-        spool = server.folder / "data" / "spool"
+        spool = server.folder / "data" / "spool" / "1"
         taken = [make_mail("before", chance, 100)]
         assert send(address, taken[0].content, "a-before@far.example").startswith(b"250")
         with Strace(server, *failing(call, error, [spool / "spool.db-wal", spool / "spool.db"])):

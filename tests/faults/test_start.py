@@ -80,7 +80,7 @@ UNSAFE: list[tuple[Callable[[Path], None], str]] = [
 def test_an_unfit_spool_is_refused(change: Callable[[Path], None], word: str) -> None:
     with OutriderServer(relay(loopback_address(), loopback_address())) as server:
         server.stop()
-        change(server.folder / "data" / "spool")
+        change(server.folder / "data" / "spool" / "1")
         with pytest.raises(RuntimeError, match=word) as refused:
             server.start()
         assert "Traceback" not in str(refused.value)
@@ -125,7 +125,7 @@ def test_one_spool_has_one_server() -> None:
 @pytest.mark.covers("FAULT-F9")
 def test_an_older_copy_is_noticed() -> None:
     with OutriderServer(relay(loopback_address(), loopback_address())) as server:
-        spool = server.folder / "data" / "spool"
+        spool = server.folder / "data" / "spool" / "1"
         server.stop()
         shutil.copy(spool / "spool.db", server.folder / "copy")
         server.start()
@@ -140,7 +140,7 @@ def test_an_older_copy_is_noticed() -> None:
 def test_a_log_that_has_gone_is_noticed() -> None:
     with OutriderServer(relay(loopback_address(), loopback_address())) as server:
         server.kill()
-        (server.folder / "data" / "spool" / "spool.db-wal").unlink()
+        (server.folder / "data" / "spool" / "1" / "spool.db-wal").unlink()
         server.start()
         (warning,) = server.log_events("spool_warning")
         assert "wal is gone" in str(warning["text"])
@@ -152,7 +152,7 @@ def test_a_flipped_bit_holds_one_message_and_no_other() -> None:
     chance = random.Random(1)
     with OutriderServer(relay(address, sink_address, delivery={"retry": [2]})) as server:
         damaged = send(address, make_mail("damaged", chance, 50_000).content, "damaged@far.example")
-        bodies = server.folder / "data" / "spool" / "bodies"
+        bodies = server.folder / "data" / "spool" / "1" / "bodies"
         (body,) = [path for path in bodies.rglob("*") if path.is_file()]
         send(address, make_mail("sound", chance, 50_000).content, "sound@far.example")
         with body.open("r+b") as file:
@@ -176,7 +176,7 @@ def test_a_malformed_row_is_set_aside() -> None:
         for name in ("bad", "good"):
             send(address, make_mail(name, chance, 500).content, f"{name}@far.example")
         server.stop()
-        with sqlite3.connect(server.folder / "data" / "spool" / "spool.db") as database:
+        with sqlite3.connect(server.folder / "data" / "spool" / "1" / "spool.db") as database:
             first = database.execute("SELECT min(seq) FROM items").fetchone()[0]
             database.execute("UPDATE items SET data = x'ff00ff' WHERE seq = ?", (first,))
         database.close()

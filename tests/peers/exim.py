@@ -18,7 +18,7 @@ class EximServer(MailServer):
     """A running Exim; `main` and `acl_rcpt` add lines to those parts of its configuration."""
 
     image_name = "exim"
-    foreground = ("/usr/sbin/exim4", "-bdf", "-q2s")
+    foreground: tuple[str, ...] = ("/usr/sbin/exim4", "-bdf", "-q2s")
 
     def __init__(
         self, address: str, port: int = 25, *, main: str = "", acl_rcpt: str = "", **settings: object

@@ -17,7 +17,7 @@ class OpenSmtpdServer(MailServer):
     """A running OpenSMTPD; with `client_tls="verify"` it needs a `relay_to_tls_name` for every next hop."""
 
     image_name = "opensmtpd"
-    foreground = ("/usr/sbin/smtpd", "-d", "-f", "/etc/smtpd.conf", "-T", "smtp")
+    foreground: tuple[str, ...] = ("/usr/sbin/smtpd", "-d", "-f", "/etc/smtpd.conf", "-T", "smtp")
 
     def configure(self) -> None:
         """Write smtpd.conf and make the folders that a package would."""

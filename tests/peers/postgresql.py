@@ -14,7 +14,8 @@ from tests.peers.rooms import Room, wait_until
 
 DATABASE = "outrider"
 _USER = "postgres"
-_DATA = "var/lib/postgresql/data"
+DATA = "var/lib/postgresql/data"
+"""The cluster's folder, within the room."""
 
 
 class PostgresServer:
@@ -29,6 +30,8 @@ class PostgresServer:
         self.port = port
         self._settings = dict(settings or {})
         self._room: Room | None = None
+        self.environment: Mapping[str, str] = {}
+        """What the server has in its environment beside the room's own."""
 
     @property
     def room(self) -> Room:
@@ -47,7 +50,7 @@ class PostgresServer:
             self.room.folder("var/lib/postgresql", owner=_USER)
             template = _template_cluster(self.room)
             # Not by hard links: the server writes into these files.
-            subprocess.run(["cp", "-a", "--reflink=auto", template, self.room.path / _DATA], check=True)
+            subprocess.run(["cp", "-a", "--reflink=auto", template, self.room.path / DATA], check=True)
             self.start()
         except BaseException:
             self._room.close()
@@ -62,8 +65,8 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it answers queries."""
-        self.room.write(f"{_DATA}/outrider.conf", self._configuration(), owner=_USER)
-        self.room.start(*_program("postgres"), "-D", f"/{_DATA}", user=_USER)
+        self.room.write(f"{DATA}/outrider.conf", self._configuration(), owner=_USER)
+        self.room.start(*_program("postgres"), "-D", f"/{DATA}", user=_USER, environment=self.environment)
         self.room.wait_listening(self.address, self.port)
         wait_until(self._answers, f"{self.room.title} answering queries")
 
@@ -74,7 +77,7 @@ class PostgresServer:
     def kill(self) -> None:
         """End every process of the server at once; the next `start` recovers from the log."""
         self.room.kill()
-        (self.room.path / _DATA / "postmaster.pid").unlink(missing_ok=True)
+        (self.room.path / DATA / "postmaster.pid").unlink(missing_ok=True)
 
     def restart(self) -> None:
         """Stop and start."""
@@ -138,15 +141,15 @@ def _template_cluster(room: Room) -> Path:
 
 
 def _initialise(room: Room, template: Path) -> None:
-    data = room.path / _DATA
+    data = room.path / DATA
     options = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", f"--username={_USER}")
-    room.run(*_program("initdb"), *options, "-D", f"/{_DATA}", user=_USER)
+    room.run(*_program("initdb"), *options, "-D", f"/{DATA}", user=_USER)
     with (data / "postgresql.conf").open("a") as configuration:
         configuration.write("include_if_exists = 'outrider.conf'\n")
     with (data / "pg_hba.conf").open("a") as access:
         access.write("host all all 127.0.0.0/8 trust\n")
     created = room.run(
-        *(*_program("postgres"), "--single", "-D", f"/{_DATA}", "postgres"),
+        *(*_program("postgres"), "--single", "-D", f"/{DATA}", "postgres"),
         stdin=f"CREATE DATABASE {DATABASE};\n".encode(),
         user=_USER,
         check=False,

@@ -50,15 +50,17 @@ def greeting(address: str, port: int) -> bytes:
         return client.recv(200)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("kind", ["IPv4", "IPv6", "unix"])
-def test_a_socket_passed_by_the_service_manager_is_used(kind: str, tmp_path: Path) -> None:
+def test_a_socket_passed_by_the_service_manager_is_used(kind: str, workers: int, tmp_path: Path) -> None:
     address = {"IPv4": loopback_address(), "IPv6": "::1", "unix": f"unix:{tmp_path}/lmtp"}[kind]
     with listening_socket(address) as listening:
         port = 0 if kind == "unix" else listening.getsockname()[1]
         where = f'address = "{address}"\n' + (f"port = {port}\n" if port else "")
         config = tmp_path / "outrider.toml"
         config.write_text(
-            f'hostname = "mx.a.example"\ndata_dir = "data"\n[[listeners]]\nprotocol = "lmtp"\n{where}'
+            f'hostname = "mx.a.example"\ndata_dir = "data"\nworkers = {workers}\n'
+            f'[[listeners]]\nprotocol = "lmtp"\n{where}'
             "[dns]\nservers = []\n"
         )
         with serve(listening.fileno(), config) as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from outrider.model.content import Content
 from outrider.model.message import ItemKey, ItemState, MessageId
 from outrider.spool.interface import (
+    Change,
     CommitUnknown,
     ContentDamaged,
     Filter,
@@ -40,10 +42,15 @@ class Notes(NullObserver):
         self.quarantined: list[str] = []
         self.unavailable: list[str] = []
         self.opened: list[str] = []
+        self.warnings: list[str] = []
 
     def spool_opened(self, where: str, found: str) -> None:
         """Kept."""
         self.opened.append(found)
+
+    def spool_warned(self, what: str) -> None:
+        """Kept."""
+        self.warnings.append(what)
 
     def row_quarantined(self, table: str, name: str, why: str) -> None:
         """Kept."""
@@ -477,6 +484,39 @@ async def test_bodies_that_nobody_named_go_at_the_owners_next_start(nodes: Nodes
     again = PostgresSpool(nodes.dsn, owner="one", scratch=nodes.directory / "one")
     assert (await again.start(NOW)).orphans_removed == 1
     await again.close()
+
+
+@pytest.mark.covers("SEC-208")
+async def test_operators_of_two_nodes_and_a_lease_never_both_win(nodes: Nodes) -> None:
+    one, two = await nodes.open("one"), await nodes.open("two")
+    for _ in range(25):
+        new = message()
+        await one.store(new)
+        key = ItemKey(new.id, 0)
+        leased, held, dropped = await asyncio.gather(
+            two.lease_due(NOW, NOW + 300, 10),
+            one.change([key], Change.HOLD, now=NOW, by="ann"),
+            two.change([key], Change.DROP, now=NOW, by="bob"),
+        )
+        item = await item_of(one, key)
+        state = item.state
+        if leased:
+            # Whoever came second was told no; a hold that came first was followed by nothing.
+            assert (state, key in held, key in dropped) == (ItemState.ACTIVE, True, True)
+            await two.settle(outcome(leased[0], DELIVERED))
+        else:
+            assert key not in dropped
+            assert state is ItemState.DONE
+        assert [event.kind for event in await one.events(new.id)].count("dropped") == (0 if leased else 1)
+
+
+async def test_a_clock_that_is_wrong_is_told_of(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    await (await nodes.open()).close()
+    assert nodes.notes.warnings == []
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 100)
+    await nodes.open()
+    assert "100 s ahead of" in nodes.notes.warnings[0]
 
 
 # --- rows and schema ----------------------------------------------------------------------------------

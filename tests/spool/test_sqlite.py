@@ -16,6 +16,7 @@ class TestSqliteSpool(SpoolContract):
     """The contract."""
 
     windows = ("outrider.spool.sqlite.operations.WINDOW",)
+    pages = ("outrider.spool.sqlite.spool.PAGE",)
 
     @pytest.fixture
     async def spool(self, tmp_path: Path) -> AsyncIterator[Spool]:

@@ -122,7 +122,7 @@ def test_a_port_in_use_and_two_servers_on_one_spool(tmp_path: Path, address: str
         done = run(write(tmp_path, second), "serve")
         assert done.returncode == 1, done
         [line] = done.stderr.strip().split("\n")
-        assert f"{server.folder}/data/spool is in use by process {server.pid}" in line
+        assert f"{server.folder}/data/spool/1 is in use by process {server.pid}" in line
         # The first one is not disturbed.
         assert smtp_dialogue(address, 25, b"QUIT")[-1].startswith(b"221")
 

@@ -20,6 +20,7 @@ _COMMANDS = {
     "policy": ("outrider.cli.policy", "policy"),
     "user": ("outrider.cli.user", "user"),
     "send": ("outrider.cli.send", "send"),
+    "bench": ("outrider.cli.bench", "bench"),
     "playground": ("outrider.cli.playground", "playground"),
 }
 

@@ -39,7 +39,7 @@ def print_json(value: object) -> None:
 def print_rows(rows: Iterable[Row], columns: Sequence[tuple[str, str]], *, as_json: bool) -> int:
     """Rows as JSON lines, a table, or tab-parted text; columns are (key, heading). The number printed."""
     if sys.stdout.isatty() and not as_json:
-        return _print_table(list(rows), columns)
+        return _print_table(rows, columns)
     count = 0
     for row in rows:
         count += 1
@@ -50,7 +50,7 @@ def print_rows(rows: Iterable[Row], columns: Sequence[tuple[str, str]], *, as_js
     return count
 
 
-def _print_table(rows: list[Row], columns: Sequence[tuple[str, str]]) -> int:
+def _print_table(rows: Iterable[Row], columns: Sequence[tuple[str, str]]) -> int:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -58,10 +58,12 @@ def _print_table(rows: list[Row], columns: Sequence[tuple[str, str]]) -> int:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for _, heading in columns:
         table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(shown(row.get(key))) for key, _ in columns))
-    Console().print(table)
-    return len(rows)
+    try:
+        for row in rows:
+            table.add_row(*(Text(shown(row.get(key))) for key, _ in columns))
+    finally:  # a list that breaks off is shown as far as it goes
+        Console().print(table)
+    return table.row_count
 
 
 def age(seconds: float) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +17,7 @@ from outrider.cli.output import fail, print_json, shown
 @click.command()
 @config_option
 def serve(config_path: Path) -> None:
-    """Run the server in the foreground until SIGTERM. SIGHUP reloads."""
+    """Run the server in the foreground, with its worker processes, until SIGTERM. SIGHUP reloads."""
     from outrider.runtime.starting import StartFailed, serve
 
     try:
@@ -79,3 +81,15 @@ def status(config_path: Path, as_json: bool) -> None:
         )
         for listener in row["listeners"]:
             click.echo(f"  {shown(listener['name'])}: {listener['connections']} connections")
+        for worker in row.get("workers", ()):
+            click.echo(f"  worker {worker['worker']}: {_worker_line(worker)}")
+
+
+def _worker_line(worker: Mapping[str, Any]) -> str:
+    if "pid" not in worker:
+        return shown(worker["ready"])
+    adopted = f", also has spool {shown(worker['adopted'])}" if worker["adopted"] else ""
+    return (
+        f"process {worker['pid']}, up {worker['up_s']} s, {worker['connections']} connections, "
+        f"{worker['restarts']} restarts, ready: {shown(worker['ready'])}{adopted}"
+    )

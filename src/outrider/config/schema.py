@@ -327,8 +327,8 @@ class Config(Section, frozen=True):
     """Full name of this host: greeting, HELO, Received."""
     data_dir: str
     """Spool, keys, state; made if missing, 0700."""
-    workers: Count = 1
-    """Processes; 0 = one per core."""
+    workers: Annotated[int, Meta(ge=0, le=64)] = 1
+    """Processes that serve, each with a spool of its own under data_dir (sqlite); 0 = one per core."""
     user: str = ""
     """Account to run as once the sockets are open, when started as root."""
     event_loop: Literal["auto", "asyncio", "uvloop"] = "auto"

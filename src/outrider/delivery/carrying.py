@@ -27,6 +27,7 @@ from outrider.delivery.results import (
 )
 from outrider.model.result import DeliveryResult
 from outrider.routing.ways import ErrorWay, LocalWay, Way
+from outrider.spool.interface import ContentDamaged, SpoolUnavailable
 
 
 class Feedback(Enum):
@@ -79,6 +80,11 @@ class Carrier:
                     return await self._locally(job, way)
                 case _:
                     return await self._by_hops(job, await self._planner.plan(way, domain))
+        except (ContentDamaged, SpoolUnavailable) as error:
+            # Damaged content is held by the spool itself when this attempt is recorded.
+            self._observer.spool_failed("reading a message", str(error))
+            result = deferred("4.3.0", "the stored message cannot be read now")
+            return Outcome(_for_all(job.recipients, result))
         except Exception as error:
             self._observer.own_failure("delivering", error, job.message.id)
             return Outcome(_for_all(job.recipients, own_failure("delivering")))

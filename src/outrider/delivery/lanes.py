@@ -9,6 +9,9 @@ round of successes), every failure to get a session narrows it by one; when as m
 as the window is wide, the lane is *dead*: nothing is tried until its back-off ends, and then one item, as a
 probe.
 
+Where several processes deliver, a lane that could start by itself asks `sharing` for one of the slots that
+all have together.
+
 No I/O and no waiting here; the moment comes as an argument.
 """
 
@@ -21,6 +24,7 @@ from dataclasses import dataclass, field
 
 from outrider.delivery.carrying import Feedback
 from outrider.delivery.schedule import wait_after
+from outrider.delivery.sharing import LaneSharing, SoleDeliverer
 from outrider.model.message import ItemKey, Leased
 from outrider.routing.routes import Routed
 from outrider.routing.ways import ErrorWay, LocalWay
@@ -43,6 +47,8 @@ class Entry:
     leased: Leased
     routed: Routed
     solo: bool = False
+    holds_slot: bool = False
+    """It was given one of the slots that all processes share."""
 
     @property
     def key(self) -> ItemKey:
@@ -138,12 +144,19 @@ class Lane:
         self.dead_until = now + wait_after(waits, self.deaths, jitter, chance)
         return True
 
+    def clock_was_set_back(self, now: float) -> None:
+        """No moment that was noted before may lie ahead."""
+        self.dead_until = min(self.dead_until, now)
+        self.used_at = min(self.used_at, now)
+        self.refilled_at = min(self.refilled_at, now)
+
 
 class LaneBoard:
     """All lanes, and whose turn it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, sharing: LaneSharing | None = None) -> None:
         self.lanes: dict[str, Lane] = {}
+        self._sharing = sharing or SoleDeliverer()
         self._turns: dict[int, dict[str, None]] = {one: {} for one in PRIORITIES}
         """Lanes that may have something to start, by priority, in the order of their turns."""
         self._timers: list[tuple[float, str]] = []
@@ -153,16 +166,17 @@ class LaneBoard:
         """The lane of a way, made when it is new; its limits follow the configuration."""
         lane = self.lanes.get(routed.lane)
         limit = max(1, routed.concurrency)
+        rate = self._sharing.rate(routed.lane, routed.rate) if routed.rate > 0 else 0.0
         if lane is None:
             # On this machine there is no stranger to spare: the whole limit from the start.
             is_local = isinstance(routed.way, LocalWay | ErrorWay)
             window = float(limit) if is_local else min(float(limit), INITIAL_WINDOW)
             lane = Lane(
-                routed.lane, limit, routed.rate, window,
-                tokens=max(1.0, routed.rate), refilled_at=now, used_at=now,
+                routed.lane, limit, rate, window,
+                tokens=max(1.0, rate), refilled_at=now, used_at=now,
             )  # fmt: skip
             self.lanes[routed.lane] = lane
-        lane.limit, lane.rate = limit, routed.rate
+        lane.limit, lane.rate = limit, rate
         lane.window = min(lane.window, float(limit))
         return lane
 
@@ -192,12 +206,15 @@ class LaneBoard:
         if lane is None or not lane.waiting[priority]:
             return None
         blocked = lane.blocked_until(now)
+        if blocked is None:
+            blocked = self._sharing.take(lane.name, lane.running, lane.limit, now)
         if blocked is not None:
             if blocked != float("inf"):
                 heapq.heappush(self._timers, (blocked, lane.name))
             return None
         lane.start(now)
         entry = lane.waiting[priority].popleft()
+        entry.holds_slot = True
         self.waiting -= 1
         if lane.waiting[priority]:
             self._turns[priority][lane.name] = None  # behind all others
@@ -214,9 +231,18 @@ class LaneBoard:
         """When a lane that waits for time may go on."""
         return self._timers[0][0] if self._timers else None
 
-    def finished(self, entry: Entry, now: float) -> None:
-        """A delivery that `next` started has ended."""
+    def start_alone(self, entry: Entry, now: float) -> None:
+        """Count an item as running that was never added: it goes whatever the lane's limits say."""
         lane = self.lane_for(entry.routed, now)
+        entry.holds_slot = self._sharing.take(lane.name, lane.running, lane.limit, now) is None
+        lane.start(now)
+
+    def finished(self, entry: Entry, now: float) -> None:
+        """A delivery that `next` or `start_alone` started has ended."""
+        lane = self.lane_for(entry.routed, now)
+        if entry.holds_slot:
+            entry.holds_slot = False
+            self._sharing.give_back(lane.name, now)
         lane.running = max(0, lane.running - 1)
         lane.used_at = now
         self._arm(lane.name)
@@ -275,6 +301,12 @@ class LaneBoard:
             if lane.backlog >= (PROBE_BACKLOG if lane.deaths else share):
                 found.update(dict.fromkeys(lane.destinations()))
         return list(found)
+
+    def clock_was_set_back(self, now: float) -> None:
+        """Let no lane wait for a moment of the old time."""
+        for lane in self.lanes.values():
+            lane.clock_was_set_back(now)
+        self._timers = [(now, name) for _, name in self._timers]
 
     def prune(self, now: float) -> None:
         """Forget lanes that have had nothing to do and nothing to remember for a while."""

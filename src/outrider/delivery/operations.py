@@ -7,8 +7,9 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from outrider.delivery.clock import Clock
@@ -106,9 +107,9 @@ class QueueOperations:
 
     # --- looking ------------------------------------------------------------------------------------
 
-    async def find(self, wanted: Filter) -> tuple[QueueEntry, ...]:
-        """Items that match, oldest first."""
-        return await self._spool.find(wanted)
+    def pages(self, wanted: Filter) -> AsyncIterator[tuple[QueueEntry, ...]]:
+        """Items that match, oldest first, some at a time."""
+        return self._spool.pages(wanted)
 
     async def show(self, message: MessageId) -> Shown:
         """One message. Raises NotFound."""
@@ -128,17 +129,30 @@ class QueueOperations:
 
     # --- changing -----------------------------------------------------------------------------------
 
-    async def change(
+    async def changes(
         self, wanted: Filter, action: Action, *, by: str, argument: str = "", dry_run: bool = False
-    ) -> tuple[Changed, ...]:
-        """Act on every item that matches; a result for each. Raises BadArgument.
+    ) -> AsyncIterator[Changed]:
+        """Act on every item that matches, some at a time; a result for each. Raises BadArgument.
 
         `argument` is the reason for hold and fail, the way for reroute. `by` is who did it, for the trail.
         """
         argument = _checked(action, argument)
-        entries = await self._spool.find(wanted)
-        if dry_run:
-            return tuple(self._foreseen(entry, action) for entry in entries)
+        # The reports that come of failing messages are not meant; all that is here by now is. To try again
+        # does no harm to what comes later, and must reach what came before the clock was set back (SEC-95).
+        if action is not Action.RETRY:
+            now = math.nextafter(self._clock.now(), math.inf)
+            wanted = replace(wanted, older_than=min(wanted.older_than or now, now))
+        async for entries in self._spool.pages(wanted):
+            if dry_run:
+                done = [self._foreseen(entry, action) for entry in entries]
+            else:
+                done = await self._act(entries, action, by, argument)
+            for one in done:
+                yield one
+
+    async def _act(
+        self, entries: Sequence[QueueEntry], action: Action, by: str, argument: str
+    ) -> list[Changed]:
         if self._manager is not None:
             await self._manager.withdraw(entry.item.key for entry in entries)
         if action is Action.FAIL:
@@ -146,7 +160,7 @@ class QueueOperations:
         else:
             done = await self._change(entries, Change(action.value), by, argument)
         self._set_going(action, entries)
-        return tuple(done)
+        return done
 
     def _foreseen(self, entry: QueueEntry, action: Action) -> Changed:
         item = entry.item
@@ -202,7 +216,7 @@ class QueueOperations:
 
     async def resume(self, destination: str) -> str:
         """Let it go on. Raises BadArgument without a server."""
-        if self._running().resume(destination):
+        if await self._running().resume(destination):
             return f"deliveries to {destination} go on"
         return f"deliveries to {destination} were not paused"
 

@@ -20,9 +20,11 @@ from outrider.delivery.connections import Connections
 from outrider.delivery.interface import Dialler
 from outrider.delivery.item_runner import ItemRunner, Rules
 from outrider.delivery.lanes import Entry, Lane, LaneBoard
+from outrider.delivery.neighbours import SharedQueue
 from outrider.delivery.observer import DeliveryObserver
 from outrider.delivery.results import deferred, sentence
 from outrider.delivery.settlement import Attempt, Settled, put_off, schedule_of
+from outrider.delivery.sharing import LaneSharing, SoleDeliverer
 from outrider.model.envelope import Recipient
 from outrider.model.message import ItemKey, ItemState, Leased
 from outrider.model.result import DeliveryResult
@@ -41,6 +43,8 @@ PAUSED_S = 60.0
 """How long an item stays in the spool that was leased although its way is paused."""
 CLEANUP_S = 5.0
 """How long `stop` waits for the spool to take back what was not delivered."""
+RENEW_RETRY_S = 1.0
+"""Before leases are renewed again that the spool could not renew."""
 RELEASE_RETRY_S = 5.0
 """Before items are given back again that the spool could not take back."""
 SOLO_INTERVAL_S = 10.0
@@ -80,8 +84,12 @@ class QueueManager:
         lease_s: float = 300.0,
         capacity: int = CAPACITY,
         paused: Iterable[str] = (),
+        sharing: LaneSharing | None = None,
+        shared: SharedQueue | None = None,
     ) -> None:
-        """`lease_s` is [spool] lease. `paused` are destinations that the operator had paused before."""
+        """`lease_s` is [spool] lease. `paused` are destinations that the operator had paused before.
+        `sharing` is what other processes that deliver use too; None when there are none. `shared` is the
+        spool where other nodes deliver from it too: it keeps the pauses, and their word is heard."""
         self._spool = spool
         self._clock = clock
         self._chance = chance
@@ -90,11 +98,17 @@ class QueueManager:
         self._capacity = capacity
         self._paused = set(paused)
         self._connections = Connections(dialler, observer)
-        self._board = LaneBoard()
+        self._shared = shared
+        self._attending = False
+        """The pauses of all nodes are known, and what becomes of them is heard."""
+        self._sharing = sharing or SoleDeliverer()
+        self._board = LaneBoard(self._sharing)
         self._held: dict[ItemKey, Entry] = {}
         """Every item leased to us."""
         self._running: dict[ItemKey, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._postponing: set[str] = set()
+        """Destinations whose items are being put off in the spool: a million take a while."""
         self._suspect: Entry | None = None
         self._suspect_since = 0.0
         self._wake = asyncio.Event()
@@ -107,7 +121,10 @@ class QueueManager:
         """When to ask the spool for what is due."""
         self._until = 0.0
         """The end of the round's wait."""
-        self._renew_at = self._solo_at = self._housekeep_at = 0.0
+        self._seen_at = 0.0
+        """What the clock showed last."""
+        self._retry_renewal_at = self._solo_at = self._housekeep_at = 0.0
+        self._renew_at = clock.now() + lease_s / 3
         self._runner = self._make_runner(rules)
 
     def _make_runner(self, rules: Rules) -> ItemRunner:
@@ -122,7 +139,6 @@ class QueueManager:
 
     async def run(self) -> None:
         """Until `stop`. A fault in one round is recorded, and the next round goes on (SMTP-6)."""
-        self._renew_at = self._clock.now() + self._lease_s / 3
         while not self._stopping:
             self._wake.clear()
             self._until = self._clock.now() + POLL_S
@@ -138,8 +154,12 @@ class QueueManager:
 
     async def _round(self) -> float:
         """What is to do now; the moment at which there is something to do again."""
-        now = self._clock.now()
-        if now >= self._renew_at:
+        if self._shared is not None and not self._attending:
+            self._shared.attend(self)
+            self.set_paused(await self._shared.paused())
+            self._attending = True
+        now = self._present()
+        if now >= self._renew_at and now >= self._retry_renewal_at:
             await self._renew(now)
         await self._lease(now)
         await self._find_suspect(now)
@@ -149,7 +169,23 @@ class QueueManager:
             self._board.prune(now)
             self._observer.queue_counted(self._board.waiting, len(self._running), len(self._board.lanes))
         self._pump()
-        return min(self._renew_at, self._housekeep_at, self._solo_at, self._look_at, self._next_timer())
+        renew_at = max(self._renew_at, self._retry_renewal_at)
+        return min(renew_at, self._housekeep_at, self._solo_at, self._look_at, self._next_timer())
+
+    def _present(self) -> float:
+        """The moment. A clock that was set back is noticed here."""
+        now = self._clock.now()
+        if now < self._seen_at:
+            self._clock_was_set_back(now)
+        self._seen_at = now
+        return now
+
+    def _clock_was_set_back(self, now: float) -> None:
+        """Moments noted by the old time would keep everything waiting for as long as the clock was set back:
+        all that this process had put off may be tried now. What the spool has keeps its moments (SEC-95)."""
+        self._look_at = self._solo_at = self._housekeep_at = now
+        self._renew_at = self._retry_renewal_at = now
+        self._board.clock_was_set_back(now)
 
     def _next_timer(self) -> float:
         """When a lane that waits for time may go on, or an idle connection is to be closed."""
@@ -161,8 +197,10 @@ class QueueManager:
         self._stopping = True
         self._wake.set()
         now = self._clock.now()
-        waiting = [entry for key, entry in self._held.items() if key not in self._running]
-        self._board.take_out(waiting)
+        # What is neither waiting for its turn nor being delivered is being given back already.
+        waiting = self._board.take_out(list(self._held.values()))
+        if self._suspect is not None and self._suspect.key not in self._running:
+            waiting.append(self._suspect)
         self._suspect = None
         await self._release(waiting, now)
         await self._clock.wait(self._idle, now + grace_s)
@@ -187,7 +225,7 @@ class QueueManager:
     def take(self, leased: Sequence[Leased]) -> None:
         """Fresh mail, leased, from memory. What there is no room for goes back to the spool, due at once."""
         try:
-            now = self._clock.now()
+            now = self._present()
             room = 0 if self._stopping else max(0, self._capacity - len(self._held))
             for one in leased[:room]:
                 self._admit(one, now)
@@ -195,6 +233,7 @@ class QueueManager:
                 self._in_background(self._release_leased(leased[room:], now))
                 self._full = True
             self._pump()
+            self._wake_in_time()
         except Exception as error:
             # The leases run out and the items become due again: nothing is lost.
             self._observer.own_failure("taking fresh mail", error, leased[0].message.id if leased else None)
@@ -232,7 +271,7 @@ class QueueManager:
 
     def _avoided(self) -> list[str]:
         crowded = self._board.crowded(max(1, self._capacity // 5))
-        return [*self._paused, *crowded][:AVOID_LIMIT]
+        return [*self._paused, *self._postponing, *crowded][:AVOID_LIMIT]
 
     def _admit(self, leased: Leased, now: float) -> None:
         """Give an item its place; or none, when its destination is paused or its way is dead."""
@@ -282,7 +321,10 @@ class QueueManager:
             self._start_suspect(self._suspect)
             return
         now = self._clock.now()
-        total = max(1, self._runner.rules.delivery.total)
+        if self._is_renewal_overdue(now):
+            self._wake.set()
+            return
+        total = max(1, -(-self._runner.rules.delivery.total // self._sharing.processes))
         while not self._stopping and len(self._running) < total:
             entry = self._board.next(now)
             if entry is None:
@@ -290,9 +332,9 @@ class QueueManager:
             self._start(entry)
 
     def _start_suspect(self, suspect: Entry) -> None:
-        if self._running or self._stopping:
+        if self._running or self._stopping or self._is_renewal_overdue(self._clock.now()):
             return
-        self._board.lane_for(suspect.routed, self._clock.now()).start(self._clock.now())
+        self._board.start_alone(suspect, self._clock.now())
         self._start(suspect)
 
     def _start(self, entry: Entry) -> None:
@@ -330,6 +372,10 @@ class QueueManager:
         if self._full and len(self._held) < self._capacity // 4:
             self.wake()
         self._pump()
+        self._wake_in_time()
+
+    def _wake_in_time(self) -> None:
+        """End the round's wait if something has to be done before it."""
         if min(self._next_timer(), self._solo_at) < self._until:
             self._wake.set()
 
@@ -377,11 +423,10 @@ class QueueManager:
 
     async def _back_off(self, lane: Lane, destination: str) -> None:
         """Nothing more is tried on the lane: what waits in memory and in the spool waits for the probe."""
-        until = lane.dead_until
         entries = self._board.empty(lane)
         try:
             for one in sorted({destination, *(entry.destination for entry in entries)}):
-                await self._spool.postpone(one, until)
+                await self._postpone(one, lane.dead_until)
         except SpoolError as error:
             # What waits in the spool comes up by itself, and is put off then; what waits here must not be
             # forgotten over it.
@@ -389,6 +434,14 @@ class QueueManager:
         # All at once, so that they share a commit.
         await asyncio.gather(*(self._put_off(entry, lane) for entry in entries))
         await self._expire_overdue(destination)
+
+    async def _postpone(self, destination: str, until: float) -> None:
+        """Nothing of it is leased meanwhile: there would be no end of putting off one by one."""
+        self._postponing.add(destination)
+        try:
+            await self._spool.postpone(destination, until)
+        finally:
+            self._postponing.discard(destination)
 
     async def _put_off(self, entry: Entry, lane: Lane) -> None:
         """Give an item back until the way is open. Who has not been told why, or has waited too long, is
@@ -418,6 +471,8 @@ class QueueManager:
         delivery = self._runner.rules.delivery
         now = self._clock.now()
         oldest = now - min(delivery.max_age, delivery.bounce_max_age)
+        if (await self._spool.counts()).oldest_received_at > oldest:
+            return
         wanted = Filter(
             states=(ItemState.READY,), destination=destination, older_than=oldest, limit=OVERDUE_BATCH
         )
@@ -433,12 +488,23 @@ class QueueManager:
     # --- leases -------------------------------------------------------------------------------------
 
     async def _renew(self, now: float) -> None:
-        self._renew_at = now + self._lease_s / 3
+        """Extend all leases. One that could not be is tried again soon: the next third of its time is left
+        for that, and in the last nothing is started any more."""
         leases = [(key, entry.leased.item.lease) for key, entry in self._held.items()]
-        if not leases:
-            return
-        for key in await self._spool.renew(leases, now + self._lease_s):
-            self._lose(key)
+        if leases:
+            try:
+                lost = await self._spool.renew(leases, now + self._lease_s)
+            except SpoolUnavailable:
+                self._retry_renewal_at = now + RENEW_RETRY_S
+                raise
+            for key in lost:
+                self._lose(key)
+        self._renew_at = self._retry_renewal_at = now + self._lease_s / 3
+
+    def _is_renewal_overdue(self, now: float) -> bool:
+        """A process that was stopped, or cut off from the spool, may hold leases that have run out: what it
+        starts under them another may be sending as well (SEC-213)."""
+        return bool(self._held) and now >= self._renew_at + self._lease_s / 3
 
     def _lose(self, key: ItemKey) -> None:
         """Another has the item: stop at once, record nothing (SEC-213)."""
@@ -499,19 +565,46 @@ class QueueManager:
 
     async def pause(self, destination: str) -> None:
         """Start nothing more to a destination (a domain or a route, as `queue list` shows it)."""
-        self._paused.add(destination)
-        self._observer.destination_paused(destination, True)
+        if self._shared is not None:
+            await self._shared.pause(destination)
+        self._pause_here(destination)
+        await self._give_back_paused()
+
+    def _pause_here(self, destination: str) -> None:
+        if destination not in self._paused:
+            self._paused.add(destination)
+            self._observer.destination_paused(destination, True)
+
+    async def _give_back_paused(self) -> None:
         waiting = [entry for entry in self._held.values() if self._is_paused(entry)]
         await self._release(self._board.take_out(waiting), self._clock.now())
 
-    def resume(self, destination: str) -> bool:
+    async def resume(self, destination: str) -> bool:
         """Let it go on; False when it was not paused."""
+        was_paused = self._shared is not None and await self._shared.resume(destination)
+        return self._resume_here(destination) or was_paused
+
+    def _resume_here(self, destination: str) -> bool:
         was_paused = destination in self._paused
         self._paused.discard(destination)
         if was_paused:
             self._observer.destination_paused(destination, False)
         self.wake()
         return was_paused
+
+    def set_paused(self, destinations: Iterable[str]) -> None:
+        """See `neighbours.Attendant`."""
+        wanted = set(destinations)
+        for destination in self._paused - wanted:
+            self._resume_here(destination)
+        for destination in wanted - self._paused:
+            self._pause_here(destination)
+        self._in_background(self._give_back_paused())
+
+    def revive(self, lanes: Iterable[str]) -> None:
+        """See `neighbours.Attendant`."""
+        self._board.revive(lanes)
+        self.wake()
 
     def is_waiting(self, key: ItemKey) -> bool:
         """Whether the item is leased here and not being delivered: `withdraw` can give it back."""
@@ -524,8 +617,10 @@ class QueueManager:
 
     def retry_soon(self, recipients: Iterable[Recipient]) -> None:
         """Forget the back-offs of the ways to these recipients, and look at the spool at once."""
-        self._board.revive({self._runner.rules.routes.find(one).lane for one in recipients})
-        self.wake()
+        lanes = {self._runner.rules.routes.find(one).lane for one in recipients}
+        self.revive(lanes)
+        if self._shared is not None:
+            self._in_background(self._shared.revive(lanes))
 
     def lanes(self) -> tuple[LaneReport, ...]:
         """The ways in use, dead or paused."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import lru_cache
@@ -30,6 +31,9 @@ MAX_PENDING = 100_000
 """Lines not yet written; about 30 MiB."""
 FLUSH_INTERVAL_S = 0.05
 """A batch every 50 ms costs nothing; what a crash can lose of the log is that much."""
+
+PIPE_ATOMIC = 4096
+"""PIPE_BUF: what a pipe takes in one piece, however many processes write into it."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -53,7 +57,10 @@ class Emitter:
         file: str = "",
         level: str = "info",
         clock: Callable[[], float] = time.time,
+        marks: Mapping[str, Value] | None = None,
     ) -> None:
+        """`marks` are fields of every line: which of several processes wrote it."""
+        self._marks = dict(marks or {})
         self._render = render_json if form == "json" else render_text
         self._path = file
         self._level = Level[level.upper()]
@@ -62,7 +69,7 @@ class Emitter:
         self._lost = 0
         self._wake = threading.Event()
         self._closing = False
-        self._fd = self._open()
+        self._fd = open_log(file)
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -79,7 +86,7 @@ class Emitter:
 
     def reopen(self) -> None:
         """After log rotation (SIGHUP): go on in a new file of the same name."""
-        old, self._fd = self._fd, self._open()
+        old, self._fd = self._fd, open_log(self._path)
         if old != 2:
             os.close(old)
 
@@ -90,11 +97,6 @@ class Emitter:
         self._thread.join(timeout=5)
         if self._fd != 2:
             os.close(self._fd)
-
-    def _open(self) -> int:
-        if not self._path:
-            return 2
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
     def _run(self) -> None:
         while True:
@@ -109,20 +111,52 @@ class Emitter:
         lines = []
         if self._lost:
             lost, self._lost = self._lost, 0
-            lines.append(self._render(self._clock(), Level.ERROR, "log_lines_lost", {"count": lost}))
+            lines.append(self._line(self._clock(), Level.ERROR, "log_lines_lost", {"count": lost}))
         while self._pending:
-            lines.append(self._render(*self._pending.popleft()))
+            lines.append(self._line(*self._pending.popleft()))
         if lines:
-            _write_all(self._fd, "".join(lines).encode("utf-8", "backslashreplace"))
+            self._write(lines)
+
+    def _line(self, at: float, level: Level, event: str, fields: dict[str, Value]) -> str:
+        return self._render(at, level, event, {**fields, **self._marks} if self._marks else fields)
+
+    def _write(self, lines: list[str]) -> None:
+        encoded = [line.encode("utf-8", "backslashreplace") for line in lines]
+        shared_stream = bool(self._marks) and not stat.S_ISREG(os.fstat(self._fd).st_mode)
+        for piece in _atomic_pieces(encoded) if shared_stream else [b"".join(encoded)]:
+            write_all(self._fd, piece)
 
 
-def _write_all(fd: int, octets: bytes) -> None:
+def _atomic_pieces(lines: list[bytes]) -> Iterator[bytes]:
+    """Whole lines together, as many as other writers into the same pipe cannot come between."""
+    piece = b""
+    for line in lines:
+        if piece and len(piece) + len(line) > PIPE_ATOMIC:
+            yield piece
+            piece = b""
+        piece += line
+    if piece:
+        yield piece
+
+
+def open_log(file: str) -> int:
+    """The descriptor to write lines to: the file's, which is made if missing; standard error for "".
+
+    Raises OSError.
+    """
+    if not file:
+        return 2
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+
+def write_all(fd: int, octets: bytes) -> None:
+    """Write it all, or what goes: a full disk must not end the server; the loss shows as a gap."""
     view = memoryview(octets)
     while view:
         try:
             view = view[os.write(fd, view) :]
         except OSError:
-            return  # a full disk must not end the server; the loss shows as a gap
+            return
 
 
 def render_json(at: float, level: Level, event: str, fields: Mapping[str, Value]) -> str:

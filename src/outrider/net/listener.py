@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
+from outrider.net.accept_turns import BATCH, LEAVE_S, LEAVES, AcceptTurns
 from outrider.net.listener_limits import (
     ConnectionLimits,
     IPAddress,
@@ -164,11 +166,17 @@ class Listener:
         settings: ListenerSettings,
         limits: ConnectionLimits,
         observer: ListenerObserver | None = None,
+        turns: AcceptTurns | None = None,
     ) -> None:
-        """Takes over `listening` (from `listener_sockets.open_socket`); nothing happens before `start`."""
+        """Takes over `listening` (from `listener_sockets.open_socket`); nothing happens before `start`.
+
+        `turns` is for a socket at which other processes accept too.
+        """
+        self._turns = turns
         self._socket = listening
         self.where = describe(listening)
         """The socket's address, as in logs."""
+        self._key = self.where.encode("utf-8", "surrogateescape")
         self.port = 0 if listening.family == socket.AF_UNIX else int(listening.getsockname()[1])
         """The TCP port; 0 for a unix socket."""
         self._factory = factory
@@ -224,7 +232,7 @@ class Listener:
         self._stopping = True
         if self._accepting:
             self._loop.remove_reader(self._socket)
-            self._accept_ready()
+            self._accept(ACCEPT_BATCH)
         if self._pause is not None:
             self._pause.cancel()
         self._socket.close()
@@ -238,17 +246,42 @@ class Listener:
     # -- accepting -----------------------------------------------------------------------------------
 
     def _accept_ready(self) -> None:
-        for _ in range(ACCEPT_BATCH):
+        if self._turns is None:
+            self._accept(ACCEPT_BATCH)
+            return
+        for _ in range(BATCH):
+            if self._turns.is_others():
+                self._loop.remove_reader(self._socket)
+                self._pause = self._loop.call_later(LEAVE_S, self._look_again, self._turns, 1)
+                return
+            if not self._accept(1):
+                return
+
+    def _look_again(self, turns: AcceptTurns, looks: int) -> None:
+        """Have the others taken what was left to them? If they are too busy, it is taken after all."""
+        self._pause = None
+        if turns.is_others() and _has_waiting(self._socket):
+            if looks < LEAVES:
+                self._pause = self._loop.call_later(LEAVE_S, self._look_again, turns, looks + 1)
+                return
+            self._accept(BATCH)
+        if self._pause is None:
+            self._loop.add_reader(self._socket, self._accept_ready)
+
+    def _accept(self, most: int) -> bool:
+        """Take up to so many connections; False when there are no more."""
+        for _ in range(most):
             try:
                 accepted, name = self._socket.accept()
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     self._exhausted(error)
-                    return
+                    return False
                 continue  # ECONNABORTED and the network's own errors concern that connection only
             self._admit(accepted, name)
+        return True
 
     def _exhausted(self, error: OSError) -> None:
         """No descriptor for the next client: tell those in the queue, then leave the loop in peace."""
@@ -289,12 +322,13 @@ class Listener:
     def _take_place(self, address: IPAddress | None) -> _Place | Refusal:
         if self._stopping:
             return Refusal.STOPPING
-        most = self.settings.max_connections
-        if most and len(self._connections) >= most:
+        limits = self._limits
+        if not limits.enter_at(self._key, len(self._connections), self.settings.max_connections):
             return Refusal.LISTENER_FULL
-        if not self._limits.enter():
+        if not limits.enter():
+            limits.leave_at(self._key)
             return Refusal.SERVER_FULL
-        place = _Place(self._limits)
+        place = _Place(limits, self._key)
         if address is not None and not place.claim(address):
             place.give_back()
             return Refusal.ADDRESS_FULL
@@ -374,10 +408,11 @@ class Listener:
 class _Place:
     """One connection's share of the limits."""
 
-    __slots__ = ("_address", "_limits")
+    __slots__ = ("_address", "_limits", "_listener")
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(self, limits: ConnectionLimits, listener: bytes) -> None:
         self._limits = limits
+        self._listener = listener
         self._address: IPAddress | None = None
 
     def claim(self, address: IPAddress) -> bool:
@@ -389,6 +424,7 @@ class _Place:
 
     def give_back(self) -> None:
         self._limits.leave()
+        self._limits.leave_at(self._listener)
         if self._address is not None:
             self._limits.leave_from(self._address)
 
@@ -432,6 +468,13 @@ class _Reserve:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _has_waiting(listening: socket.socket) -> bool:
+    """Whether a connection could be accepted."""
+    poll = select.poll()
+    poll.register(listening, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _address(family: int, name: Any) -> Address | None:

@@ -41,6 +41,7 @@ from outrider.routing.routes import RouteError, RouteTable
 from outrider.routing.tls_policy import route_requirement
 from outrider.routing.ways import parse_way
 from outrider.runtime.private_files import readable_by
+from outrider.runtime.shares import share_of, worker_count
 
 T = TypeVar("T")
 IPNetwork = IPv4Network | IPv6Network
@@ -97,6 +98,8 @@ class Assembly:
     users: UserTable | None
     data_dir: Path
     warnings: tuple[str, ...]
+    workers: int
+    """How many processes serve; `config` holds what one of them may use."""
 
 
 def assemble(loaded: Loaded) -> Assembly:
@@ -110,7 +113,8 @@ def assemble(loaded: Loaded) -> Assembly:
 class _Assembler:
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
-        self._config = loaded.config
+        self._workers = worker_count(loaded.config)
+        self._config = share_of(loaded.config, self._workers)
         self._problems: list[Problem] = []
         self._warnings: list[str] = []
 
@@ -148,6 +152,7 @@ class _Assembler:
             users,
             self._loaded.resolve(self._config.data_dir),
             tuple(self._warnings),
+            self._workers,
         )
 
     # -- small helpers -----------------------------------------------------------------------------
@@ -195,8 +200,6 @@ class _Assembler:
     def _check_host(self) -> None:
         """What the machine must offer: accounts, folders, files."""
         config = self._config
-        if config.workers != 1:
-            self._fault(("workers",), "only one worker process is supported so far", "write `workers = 1`")
         for key, name in ((("user",), config.user), (("delivery", "pipe_user"), config.delivery.pipe_user)):
             if name and not _account_exists(name):
                 self._fault(key, f"there is no account {name!r}", "create it (adduser --system)")

@@ -35,12 +35,14 @@ class Commands:
         reload: Callable[[], Awaitable[str]] | None = None,
         stop: Callable[[], None] | None = None,
         status: Callable[[], Row] | None = None,
+        metrics: Callable[[], bytes] | None = None,
     ) -> None:
         self._operations = operations
         self._clock = clock
         self._reload = reload
         self._stop = stop
         self._status = status
+        self._metrics = metrics
         self._table: dict[str, Callable[[dict[str, Any]], Rows]] = {
             "queue.list": self._list,
             "queue.count": self._count,
@@ -54,6 +56,7 @@ class Commands:
             "server.reload": self._server_reload,
             "server.stop": self._server_stop,
             "server.status": self._server_status,
+            "server.metrics": self._server_metrics,
         }
 
     async def run(self, command: str, arguments: dict[str, Any]) -> Rows:
@@ -73,8 +76,9 @@ class Commands:
 
     async def _list(self, arguments: dict[str, Any]) -> Rows:
         now = self._clock()
-        for entry in await self._operations.find(self._filter(arguments)):
-            yield _entry_row(entry, now)
+        async for entries in self._operations.pages(self._filter(arguments)):
+            for entry in entries:
+                yield _entry_row(entry, now)
 
     async def _count(self, _: dict[str, Any]) -> Rows:
         counts = await self._operations.counts()
@@ -146,14 +150,14 @@ class Commands:
             action = Action(str(arguments["change"]))
         except ValueError as error:
             raise CommandRefused(f"there is no change {arguments['change']!r}") from error
-        done = await self._operations.change(
+        done = self._operations.changes(
             self._filter(arguments),
             action,
             by=str(arguments.get("by", "operator")),
             argument=str(arguments.get("argument", "")),
             dry_run=bool(arguments.get("dry_run")),
         )
-        for one in done:
+        async for one in done:
             yield {
                 "id": one.key.message,
                 "item": one.key.number,
@@ -188,6 +192,11 @@ class Commands:
         if self._status is None:
             raise CommandRefused("no server runs")
         yield self._status()
+
+    async def _server_metrics(self, _: dict[str, Any]) -> Rows:
+        if self._metrics is None:
+            raise CommandRefused("no server runs")
+        yield {"page": self._metrics().decode()}
 
     def _filter(self, arguments: dict[str, Any]) -> Filter:
         older_s = float(arguments.get("older_s") or 0)

@@ -25,6 +25,8 @@ MAX_REQUEST = 4 * 1024 * 1024
 MAX_ROW = 64 * 1024 * 1024
 """Octets of one answer line: `queue show --content` of an ordinary message."""
 REQUEST_TIMEOUT_S = 30.0
+RETRY_S = 1.0
+_BACKLOG = 64
 
 
 class CommandRefused(Exception):
@@ -40,34 +42,79 @@ def socket_path(data_dir: Path) -> Path:
     return data_dir / "control.sock"
 
 
+def worker_socket_path(data_dir: Path, number: int) -> Path:
+    """Where worker `number` answers for itself alone."""
+    return data_dir / f"control-{number}.sock"
+
+
+def open_control(path: Path) -> socket.socket:
+    """A listening control socket, 0600; one that a dead server left is replaced. Raises OSError."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    old = os.umask(0o177)
+    try:
+        listening.bind(short_path(path))
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    finally:
+        os.umask(old)
+    return listening
+
+
 class ControlServer:
-    """Listens and hands each request to the handler."""
+    """Listens and hands each request to the handler.
 
-    def __init__(self, path: Path, handler: Handler) -> None:
-        self._path = path
+    The socket may be shared by several processes, each of which takes what it can get: the server's workers
+    are equal, and each can answer for all.
+    """
+
+    def __init__(self, listening: socket.socket, handler: Handler) -> None:
+        self._listening = listening
         self._handler = handler
-        self._server: asyncio.Server | None = None
+        self._sessions: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.StreamWriter] = set()
+        self._pause: asyncio.TimerHandle | None = None
 
-    async def start(self) -> None:
-        """Open the socket, 0600; a stale one of a dead server is replaced. Raises OSError."""
-        self._path.unlink(missing_ok=True)
-        old = os.umask(0o177)
-        try:
-            self._server = await asyncio.start_unix_server(
-                self._serve, path=_short(self._path), limit=MAX_REQUEST
-            )
-        finally:
-            os.umask(old)
+    def start(self) -> None:
+        """Take requests from now on."""
+        asyncio.get_running_loop().add_reader(self._listening, self._accept)
 
     async def stop(self) -> None:
-        """Close the socket and whatever is still connected."""
-        if self._server is None:
-            return
-        self._server.close()
+        """Close the socket and whatever is still connected. Its path is for whoever opened it to remove."""
+        if self._pause is not None:
+            self._pause.cancel()
+        asyncio.get_running_loop().remove_reader(self._listening)
+        self._listening.close()
         for writer in self._connections:
             writer.close()
-        self._path.unlink(missing_ok=True)
+        for session in self._sessions:
+            session.cancel()
+        await asyncio.gather(*self._sessions, return_exceptions=True)
+
+    def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            accepted, _ = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # a sibling was faster, or the caller has gone
+        except OSError:  # no descriptor is free: leave the loop in peace for a moment
+            loop.remove_reader(self._listening)
+            self._pause = loop.call_later(RETRY_S, self.start)
+            return
+        accepted.setblocking(False)
+        session = loop.create_task(self._converse(accepted))
+        self._sessions.add(session)
+        session.add_done_callback(self._sessions.discard)
+
+    async def _converse(self, accepted: socket.socket) -> None:
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=accepted, limit=MAX_REQUEST)
+        except OSError:
+            accepted.close()
+            return
+        await self._serve(reader, writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
@@ -86,13 +133,13 @@ class ControlServer:
         request = json.loads(line)
         try:
             async for row in self._handler(str(request["command"]), dict(request.get("arguments", {}))):
-                writer.write(_encode({"row": row}))
+                writer.write(encode({"row": row}))
                 await writer.drain()
-            writer.write(_encode({"done": True}))
+            writer.write(encode({"done": True}))
         except CommandRefused as refusal:
-            writer.write(_encode({"error": str(refusal)}))
+            writer.write(encode({"error": str(refusal)}))
         except Exception as error:
-            writer.write(_encode({"error": f"the server failed at this: {type(error).__name__}: {error}"}))
+            writer.write(encode({"error": f"the server failed at this: {type(error).__name__}: {error}"}))
         await writer.drain()
 
 
@@ -100,7 +147,7 @@ def call(data_dir: Path, command: str, arguments: dict[str, Any]) -> Iterator[Ro
     """Ask a running server. Raises NoServer when there is none, CommandRefused when it says no."""
     connection = _connect(socket_path(data_dir))
     with connection, connection.makefile("rb") as answers:
-        connection.sendall(_encode({"command": command, "arguments": arguments}))
+        connection.sendall(encode({"command": command, "arguments": arguments}))
         for line in answers:
             answer = json.loads(line)
             if "row" in answer:
@@ -115,7 +162,7 @@ def call(data_dir: Path, command: str, arguments: dict[str, Any]) -> Iterator[Ro
 def _connect(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.connect(_short(path))
+        connection.connect(short_path(path))
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         raise NoServer(str(path)) from None
@@ -126,7 +173,7 @@ def _connect(path: Path) -> socket.socket:
     return connection
 
 
-def _short(path: Path) -> str:
+def short_path(path: Path) -> str:
     """A unix socket's path may have 107 octets; a path relative to here may be shorter."""
     absolute = str(path)
     if len(os.fsencode(absolute)) <= 107:
@@ -135,5 +182,6 @@ def _short(path: Path) -> str:
     return min(absolute, relative, key=len)
 
 
-def _encode(value: Row) -> bytes:
+def encode(value: Row) -> bytes:
+    """One line of a request or an answer."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

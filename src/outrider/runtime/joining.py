@@ -35,6 +35,7 @@ from outrider.net.listener_limits import ConnectionLimits
 from outrider.net.qmtp_client import QmtpDialler
 from outrider.net.qmtp_server import QmtpService
 from outrider.net.server_limits import LoadGauge, session_limits
+from outrider.net.shared_counts import CountRow
 from outrider.net.smtp_client import SmtpDialler
 from outrider.net.smtp_opening import SmtpClientSettings
 from outrider.net.smtp_server import SmtpService
@@ -92,13 +93,20 @@ class Core:
     memory_is_short: Callable[[], bool]
 
 
-def make_core(assembly: Assembly, voices: Voices, spool: Spool, memory_is_short: Callable[[], bool]) -> Core:
-    """Made once, at start."""
+def make_core(
+    assembly: Assembly,
+    voices: Voices,
+    spool: Spool,
+    memory_is_short: Callable[[], bool],
+    row: CountRow | None = None,
+) -> Core:
+    """Made once, at start. `row` counts this worker's connections where there are several."""
     settings = assembly.config.limits
     limits = ConnectionLimits(
         total=settings.connections,
         per_address=settings.connections_per_address,
         exempt=assembly.relay_networks,
+        shared=row,
     )
     return Core(
         voices=voices,
@@ -107,9 +115,14 @@ def make_core(assembly: Assembly, voices: Voices, spool: Spool, memory_is_short:
         limits=limits,
         gauge=LoadGauge(limits, settings.stress_at),
         logins=login_limits(assembly.config),
-        secret=lasting_secret(assembly.data_dir / "auth.secret"),
+        secret=auth_secret(assembly),
         memory_is_short=memory_is_short,
     )
+
+
+def auth_secret(assembly: Assembly) -> bytes:
+    """What the server's answers about unknown users are made with."""
+    return lasting_secret(assembly.data_dir / "auth.secret")
 
 
 def lasting_secret(path: Path) -> bytes:
@@ -140,7 +153,7 @@ def _is_any(address: str) -> bool:
 def make_rules(assembly: Assembly, core: Core, lookup: DnsLookup) -> Rules:
     """What delivery goes by."""
     config = assembly.config
-    new_id = id_maker(_CHANCE.getrandbits)
+    new_id = id_maker(random.getrandbits)
     names = UniqueNames(lambda: secrets.token_hex(4), config.hostname)
     planner = HopPlanner(
         lookup,
@@ -179,7 +192,7 @@ def make_reception(
         destination_of=lambda recipient: _destination(assembly, recipient),
         policy=assembly.policy,
         observer=voices.sessions,
-        make_id=id_maker(_CHANCE.getrandbits),
+        make_id=id_maker(random.getrandbits),
         clock=time.time,
         users=assembly.users,
         clients=ClientIdentifier(assembly.ca_stores),

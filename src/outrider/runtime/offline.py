@@ -1,4 +1,4 @@
-"""Queue commands while no server runs: the spool is opened here, for the time of one command."""
+"""Queue commands while no server runs: the spool, with all its shards, is opened here for one command."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from outrider.config.loader import Loaded
+from outrider.config.schema import Config
 from outrider.delivery.clock import SystemClock
 from outrider.delivery.connections import Connections
 from outrider.delivery.item_runner import ItemRunner
@@ -22,8 +23,9 @@ from outrider.runtime.control import CommandRefused, Row
 from outrider.runtime.joining import ProtocolDialler, Voices, make_core, make_rules
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.starting import drop_privileges
-from outrider.spool.factory import open_spool
-from outrider.spool.interface import SpoolError
+from outrider.spool.factory import open_spool, shards_on_disk
+from outrider.spool.interface import Spool, SpoolError
+from outrider.spool.sharded import ShardedSpool
 
 
 def run_offline(loaded: Loaded, command: str, arguments: dict[str, Any]) -> Iterator[Row]:
@@ -44,9 +46,8 @@ async def _run(loaded: Loaded, command: str, arguments: dict[str, Any]) -> list[
     drop_privileges(assembly)
     emitter = Emitter(form="text", level="error")
     voices = Voices(emitter)
-    spool = open_spool(assembly.config, assembly.config.hostname, observer=voices.spool)
     try:
-        await spool.start(time.time())
+        spool = await _open_all(assembly.config, voices)
     except SpoolError as error:
         emitter.close()
         raise CommandRefused(str(error)) from error
@@ -61,3 +62,18 @@ async def _run(loaded: Loaded, command: str, arguments: dict[str, Any]) -> list[
     finally:
         await spool.close()
         emitter.close()
+
+
+async def _open_all(config: Config, voices: Voices) -> Spool:
+    """The spools of all workers as one. Raises SpoolError, and holds none then, if one cannot be opened."""
+    first, *others = shards_on_disk(config) or (1,)
+    spool = ShardedSpool(open_spool(config, config.hostname, observer=voices.spool, shard=first))
+    now = time.time()
+    try:
+        await spool.start(now)
+        for shard in others:
+            await spool.adopt(open_spool(config, config.hostname, observer=voices.spool, shard=shard), now)
+    except SpoolError:
+        await spool.close()
+        raise
+    return spool

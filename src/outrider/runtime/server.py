@@ -1,4 +1,6 @@
-"""A server: its parts joined, started in order, reloaded as a whole, stopped without losing anything.
+"""A serving process: its parts joined, started in order, reloaded as a whole, stopped without losing mail.
+
+It is the whole server, or one of several workers; `membership.py` knows the difference.
 
 Start: log, spool (and what a crash left in it), delivery, control socket, and last the listeners - mail is
 only taken once it can be kept and carried. Stop goes the other way. A reload builds every part anew from the
@@ -11,8 +13,8 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import random
-import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -23,10 +25,13 @@ from outrider.config.loader import Loaded, load
 from outrider.config.problems import ConfigError
 from outrider.delivery.connections import Connections
 from outrider.delivery.item_runner import ItemRunner, Rules
+from outrider.delivery.neighbours import SharedQueue
 from outrider.delivery.operations import QueueOperations
 from outrider.delivery.queue_manager import QueueManager
+from outrider.delivery.sharing import LaneSharing
 from outrider.dns.resolver import DnsResolver
 from outrider.maillog.emitter import Emitter, Level
+from outrider.net.accept_turns import AcceptTurns
 from outrider.net.http_server import HttpService
 from outrider.net.listener import Listener, ProtocolFactory
 from outrider.net.qmtp_server import QmtpServer
@@ -35,7 +40,7 @@ from outrider.net.tls_files import TlsConfigError
 from outrider.reception.lookups import FactSource
 from outrider.runtime.assembly import Assembly, ListenerPlan, assemble
 from outrider.runtime.commands import Commands
-from outrider.runtime.control import ControlServer, Row, socket_path
+from outrider.runtime.control import CommandRefused, Row
 from outrider.runtime.joining import (
     Core,
     ProtocolDialler,
@@ -49,11 +54,13 @@ from outrider.runtime.joining import (
     make_sources,
 )
 from outrider.runtime.lookup import DnsLookup
+from outrider.runtime.membership import Alone, Hooks, Membership
 from outrider.runtime.memory import MemoryGauge
 from outrider.runtime.private_files import write_private
-from outrider.runtime.service_manager import notify
+from outrider.runtime.sharing import WorkerLanes
 from outrider.spool.factory import open_spool
-from outrider.spool.interface import Counts, SpoolError
+from outrider.spool.interface import Counts, Recovery, Spool, SpoolError
+from outrider.spool.sharded import ShardedSpool
 
 SESSION_GRACE_S = 30.0
 """For sessions and deliveries under way to end after SIGTERM; service managers usually wait 90 s."""
@@ -64,15 +71,30 @@ GC_THRESHOLD = 20_000
 COUNT_INTERVAL_S = 2.0
 """How old the queue counts of a scrape may be."""
 
+Sockets = dict[int, socket.socket]
+"""Listening sockets by the listener's number in the file."""
+
 
 class Server:
     """One process that serves."""
 
-    def __init__(self, loaded: Loaded, assembly: Assembly, sockets: dict[int, socket.socket]) -> None:
-        """`sockets` are open already, by the listener's number in the file: opening them may need root."""
+    def __init__(
+        self,
+        loaded: Loaded,
+        assembly: Assembly,
+        sockets: Sockets,
+        membership: Membership | None = None,
+        latest: tuple[Loaded, Assembly] | None = None,
+    ) -> None:
+        """`sockets` are open already: opening them may need root. `latest` is what a reload had brought when
+        this process was started in the place of a dead one: it begins as that did, then takes it over."""
         self._loaded = loaded
         self._assembly = assembly
         self._sockets = sockets
+        self._membership = membership or Alone()
+        self._latest = latest
+        self.is_ready = False
+        """The start has come to its end."""
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._listeners: dict[str, Listener] = {}
@@ -81,22 +103,28 @@ class Server:
         self._http: list[HttpService] = []
         self._wake: Callable[[], None] = lambda: None
         self._paused_kept: tuple[str, ...] = ()
+        self._keeps_pauses = True
+        """Pauses are this server's own, and have to outlive it."""
         self._warned_of_expiry_at = 0.0
         self._background: set[asyncio.Task[None]] = set()
         self._started_at = time.time()
         self._counts = Counts(0, 0, 0)
+        self._to_adopt: list[int] = []
+        self._adopted: list[int] = []
 
     async def run(self) -> None:
         """Serve until asked to stop. Raises SpoolError, OSError when the start fails; all is closed then."""
         config = self._assembly.config
-        emitter = Emitter(form=config.log.format, file=config.log.file, level=config.log.level)
+        member = self._membership
+        emitter = Emitter(
+            form=config.log.format, file=config.log.file, level=config.log.level, marks=member.marks
+        )
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._start(emitter, stack)
                 await self._stopping.wait()
-                notify("STOPPING=1")
-                emitter.emit(Level.INFO, "stopping")
-            emitter.emit(Level.INFO, "stopped")
+                member.stopping(emitter)
+            member.stopped(emitter)
         finally:
             emitter.close()
 
@@ -105,8 +133,11 @@ class Server:
     async def _start(self, emitter: Emitter, stack: contextlib.AsyncExitStack) -> None:
         """Everything in its order; the stack takes it down again from the last to the first."""
         voices = Voices(emitter)
-        assembly = self._assembly
-        for warning in assembly.warnings:
+        assembly, member = self._assembly, self._membership
+        member.attach(
+            Hooks(self._stopping.set, self._ask_for_reload, self._ask_to_refresh, self._ask_to_adopt)
+        )
+        for warning in assembly.warnings if member.number == 1 else ():
             emitter.emit(Level.WARNING, "configuration_warning", text=warning)
         await self._open_spool(voices, stack)
         self._resolver = DnsResolver(assembly.resolver)
@@ -115,42 +146,87 @@ class Server:
         self._sources = make_sources(assembly, self._core, self._lookup)
         stack.push_async_callback(self._close_sources)
         self._reception = make_reception(assembly, self._core, self._sources, self._manager)
-        await self._start_control(stack)
-        self._watch_signals(stack)
+        self._start_control(stack)
         self._in_background(self._keep_house())
         stack.push_async_callback(self._end_background)
         stack.push_async_callback(self._stop_listeners)
         for plan in assembly.listeners:
             self._listen(plan)
+        if self._latest is not None:
+            self._change_over(*self._latest)
         _calm_collector()
-        emitter.emit(
-            Level.INFO, "ready", listeners=[listener.settings.name for listener in self._listeners.values()]
-        )
-        notify("READY=1")
+        self.is_ready = True
+        member.ready(emitter, [listener.settings.name for listener in self._listeners.values()])
+        for shard in self._to_adopt:
+            self._ask_to_adopt(shard)
 
     async def _open_spool(self, voices: Voices, stack: contextlib.AsyncExitStack) -> None:
+        config, member = self._assembly.config, self._membership
+        own = self._own_spool = self._new_spool(voices, member.number)
+        recovery = await own.start(time.time())
+        spool = ShardedSpool(own)
+        stack.push_async_callback(spool.close)
+        memory = MemoryGauge(config.limits.memory)
+        self._core: Core = make_core(self._assembly, voices, spool, memory.is_short, member.connections)
+        _log_recovery(voices.emitter, recovery)
+        self._sharded = spool
+        for shard in member.adopts:
+            await self._adopt(shard)
+        self._counts = await spool.counts()
+        if member.number == 1 or not self._has_shared_queue:  # lest the one queue be summed over workers
+            voices.metrics.watch_queue(self._count)
+        voices.metrics.worker_restarts.inc(member.restarts)
+
+    @property
+    def _has_shared_queue(self) -> bool:
+        return self._assembly.config.spool.backend == "postgresql"
+
+    def _new_spool(self, voices: Voices, shard: int) -> Spool:
         config = self._assembly.config
-        spool = open_spool(config, config.hostname, observer=voices.spool)
+        spool = open_spool(
+            config,
+            f"{config.hostname}/{shard}",
+            observer=voices.spool,
+            shard=shard,
+            processes=self._membership.workers,
+        )
         on_wake = getattr(spool, "on_wake", None)  # a spool that other nodes share tells of their mail
         if on_wake is not None:
             on_wake(lambda: self._wake())
-        recovery = await spool.start(time.time())
-        stack.push_async_callback(spool.close)
-        memory = MemoryGauge(config.limits.memory)
-        self._core: Core = make_core(self._assembly, voices, spool, memory.is_short)
-        voices.emitter.emit(
-            Level.INFO,
-            "recovered",
-            released=recovery.released,
-            orphans_removed=recovery.orphans_removed,
-            quarantined=recovery.quarantined,
-            held_as_poison=[key.message for key in recovery.held_as_poison],
-        )
-        self._counts = await spool.counts()
-        voices.metrics.watch_queue(self._count)
+        return spool
+
+    # -- spools of workers that there no longer are ------------------------------------------------
+
+    def _ask_to_adopt(self, shard: int) -> None:
+        if self.is_ready:
+            self._in_background(self._adopt(shard))
+        else:
+            self._to_adopt.append(shard)
+
+    async def _adopt(self, shard: int) -> None:
+        """Deliver what lies in a further spool. One that cannot be opened is left as it is, and told of."""
+        voices = self._core.voices
+        if shard in self._adopted:
+            return
+        self._adopted.append(shard)
+        try:
+            recovery = await self._sharded.adopt(self._new_spool(voices, shard), time.time())
+        except SpoolError as error:
+            self._adopted.remove(shard)
+            voices.emitter.emit(Level.ERROR, "adoption_failed", shard=shard, text=str(error))
+            return
+        _log_recovery(voices.emitter, recovery, shard)
+        self._membership.adopted(voices.emitter, shard)
+        self._wake()
 
     async def _start_delivery(self, stack: contextlib.AsyncExitStack) -> None:
-        core, assembly = self._core, self._assembly
+        core, assembly, lanes = self._core, self._assembly, self._membership.lanes
+        # Nodes on one database share slots and pauses there; workers of one machine share slots in memory.
+        shared = self._own_spool if isinstance(self._own_spool, SharedQueue) else None
+        sharing: LaneSharing | None = WorkerLanes(lanes, random.random) if lanes is not None else None
+        if shared is not None:
+            sharing = shared.sharing
+            self._keeps_pauses = False
         self._lookup = DnsLookup(self._resolver)
         self._rules = make_rules(assembly, core, self._lookup)
         self._dialler = ProtocolDialler(assembly, core.voices)
@@ -163,6 +239,8 @@ class Server:
             core.voices.delivery,
             lease_s=assembly.config.spool.lease,
             paused=self._paused_before(),
+            sharing=sharing,
+            shared=shared,
         )
         self._wake = self._manager.wake
         self._operations = QueueOperations(core.spool, self._runner(self._rules), core.clock, self._manager)
@@ -175,13 +253,20 @@ class Server:
         connections = Connections(self._dialler, core.voices.delivery)
         return ItemRunner(core.spool, rules, connections, core.clock, random.random, core.voices.delivery)
 
-    async def _start_control(self, stack: contextlib.AsyncExitStack) -> None:
+    def _start_control(self, stack: contextlib.AsyncExitStack) -> None:
+        member = self._membership
         commands = Commands(
-            self._operations, reload=self.reload, stop=self._stopping.set, status=self._status
+            self._operations,
+            reload=self.reload,
+            stop=member.stop_everybody,
+            status=self._status,
+            metrics=self._core.voices.metrics.page,
         )
-        control = ControlServer(socket_path(self._assembly.data_dir), commands.run)
-        await control.start()
-        stack.push_async_callback(control.stop)
+        data_dir = self._assembly.data_dir
+        self._everybody = member.answering(commands.run, data_dir, one_queue=self._has_shared_queue)
+        for control in member.open_controls(data_dir, commands.run, self._everybody):
+            control.start()
+            stack.push_async_callback(control.stop)
 
     def _listen(self, plan: ListenerPlan) -> None:
         core = self._core
@@ -191,13 +276,20 @@ class Server:
             listener_settings(plan),
             core.limits,
             core.voices.network,
+            self._turns(),
         )
         self._listeners[plan.name] = listener
         listener.start()
 
+    def _turns(self) -> AcceptTurns | None:
+        limits, workers = self._core.limits, self._membership.workers
+        if workers == 1:
+            return None
+        return AcceptTurns(lambda: limits.open, lambda: limits.open_in_all, workers)
+
     def _protocol_factory(self, plan: ListenerPlan) -> ProtocolFactory:
         if plan.settings.protocol == "http":
-            service = HttpService(self._core.voices.metrics.page, self._why_not_ready)
+            service = HttpService(self._metrics_of_all, self._why_not_all_ready)
             self._http.append(service)
             return lambda _connection: service.protocol()
         if plan.settings.protocol == "qmtp":
@@ -210,18 +302,22 @@ class Server:
         )
         return self._smtp[plan.name]
 
-    # -- signals and reload ------------------------------------------------------------------------
+    # -- reload ------------------------------------------------------------------------------------
 
-    def _watch_signals(self, stack: contextlib.AsyncExitStack) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-            stack.callback(loop.remove_signal_handler, number)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._in_background(self._reload_and_log()))
-        stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+    def _ask_for_reload(self) -> None:
+        if self.is_ready:
+            self._in_background(self._reload_everybody())
 
-    async def _reload_and_log(self) -> None:
-        with contextlib.suppress(ConfigError):
+    async def _reload_everybody(self) -> None:
+        with contextlib.suppress(CommandRefused):  # it is in the log
+            async for _ in self._everybody("server.reload", {}):
+                pass
+
+    def _ask_to_refresh(self) -> None:
+        self._in_background(self._refresh())
+
+    async def _refresh(self) -> None:
+        with contextlib.suppress(ConfigError):  # it is in the log
             await self.reload()
 
     async def reload(self) -> str:
@@ -239,7 +335,7 @@ class Server:
             self._change_over(loaded, assembly)
         emitter.reopen()
         emitter.emit(Level.INFO, "reloaded", needs_restart=needs_restart)
-        notify("READY=1")
+        self._membership.reloaded()
         return (
             f"reloaded; a restart is needed for: {', '.join(needs_restart)}" if needs_restart else "reloaded"
         )
@@ -308,7 +404,8 @@ class Server:
                 voices.emitter.emit(Level.INFO, "certificates_reloaded")
         except TlsConfigError as error:
             voices.emitter.emit(Level.ERROR, "certificate_reload_failed", text=str(error))
-        warn = now - self._warned_of_expiry_at >= EXPIRY_WARNING_INTERVAL_S
+        is_speaker = self._membership.number == 1  # one of several warns for all
+        warn = is_speaker and now - self._warned_of_expiry_at >= EXPIRY_WARNING_INTERVAL_S
         for expiry in contexts.certificate_expiry():
             ends_at = expiry.not_after.timestamp()
             voices.metrics.certificate_expiry.labels(str(expiry.path)).set(ends_at)
@@ -323,6 +420,16 @@ class Server:
             return max(time.time() - counts.oldest_received_at, 0.0) if counts.oldest_received_at else 0.0
         return float({"ready": counts.ready, "active": counts.active, "held": counts.held}[what])
 
+    async def _metrics_of_all(self) -> bytes:
+        async for row in self._everybody("server.metrics", {}):
+            return str(row["page"]).encode()
+        return b""
+
+    async def _why_not_all_ready(self) -> str:
+        async for row in self._everybody("server.status", {}):
+            return "" if row["ready"] == "yes" else str(row["ready"])
+        return "no answer"
+
     def _why_not_ready(self) -> str:
         if self._stopping.is_set():
             return "stopping"
@@ -334,6 +441,10 @@ class Server:
 
     def _status(self) -> Row:
         return {
+            "worker": self._membership.number,
+            "pid": os.getpid(),
+            "restarts": self._membership.restarts,
+            "adopted": sorted(self._adopted),
             "hostname": self._assembly.config.hostname,
             "up_s": round(time.time() - self._started_at),
             "connections": self._core.limits.open,
@@ -383,15 +494,30 @@ class Server:
 
     def _paused_before(self) -> list[str]:
         """Destinations that were paused when the server stopped."""
+        if not self._keeps_pauses:
+            return []
         try:
             return [str(one) for one in json.loads(self._paused_file.read_text("utf-8"))]
         except (OSError, ValueError):
             return []
 
     def _keep_paused(self) -> None:
-        if self._manager.paused != self._paused_kept:
+        if self._keeps_pauses and self._manager.paused != self._paused_kept:
             self._paused_kept = self._manager.paused
             write_private(self._paused_file, json.dumps(self._paused_kept).encode())
+
+
+def _log_recovery(emitter: Emitter, found: Recovery, shard: int | None = None) -> None:
+    """What a start found in a spool; `shard` for one that this process has adopted."""
+    emitter.emit(
+        Level.INFO,
+        "recovered",
+        shard=shard,
+        released=found.released,
+        orphans_removed=found.orphans_removed,
+        quarantined=found.quarantined,
+        held_as_poison=[key.message for key in found.held_as_poison],
+    )
 
 
 async def _close_transports(rules: Rules) -> None:

@@ -14,7 +14,6 @@ from outrider.config.loader import Loaded, load
 from outrider.config.problems import ConfigError, Problem
 from outrider.net.listener_sockets import UNIX_PREFIX, ListenError, inherited_sockets, open_socket
 from outrider.runtime.assembly import Assembly, assemble
-from outrider.spool.interface import SpoolError
 
 
 class StartFailed(Exception):
@@ -37,16 +36,12 @@ def serve(path: Path) -> None:
     except ConfigError as error:
         raise StartFailed(str(error)) from error
     # Loaded before the account changes: the new one may not be able to read where the programs lie.
-    from outrider.runtime.server import Server
+    from outrider.runtime import serving
+    from outrider.runtime.worker import Orders
 
-    run = _runner_for(assembly)
+    runner = _runner_for(assembly)
     drop_privileges(assembly)
-    try:
-        run(Server(loaded, assembly, sockets).run)
-    except SpoolError as error:
-        raise StartFailed(str(loaded.problem(("spool",), str(error)))) from error
-    except OSError as error:
-        raise StartFailed(str(error)) from error
+    serving.serve(Orders(loaded, assembly, sockets, runner))
 
 
 def _runner_for(assembly: Assembly) -> Callable[[Callable[[], Coroutine[None, None, None]]], None]:

@@ -42,6 +42,8 @@ PIECE_DIGEST = 4
 """Octets of a piece's digest, a CRC-32: it finds what a device spoils; who may write here may write both."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SHORT_OF_MEANS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What says nothing about a file that cannot be opened: it can be later (SEC-93)."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _FILE_NAME = re.compile(r"[0-9a-f]{2}/[A-Za-z0-9_-]{1,210}\.[0-9]{1,10}")
 
@@ -118,7 +120,8 @@ class FileBody:
         return self.reference.size
 
     def chunks(self, size: int = PIECE) -> Iterator[bytes]:
-        """The octets in order. Raises ContentDamaged before the first octet that is not as it was stored."""
+        """The octets in order. Raises ContentDamaged before the first octet that is not as it was stored, and
+        SpoolUnavailable where the file cannot be opened for now."""
         try:
             for piece in self._pieces():
                 if size >= len(piece):
@@ -133,6 +136,8 @@ class FileBody:
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
+            if error.errno in SHORT_OF_MEANS:
+                raise device_error(error) from error
             raise ContentDamaged(f"body {self.reference.name}: {error.strerror}") from None
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             found = os.fstat(file.fileno())

@@ -11,7 +11,7 @@ several processes share a PostgreSQL spool, one process owns a SQLite spool at a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -209,7 +209,12 @@ class Spool(Protocol):
         ...
 
     async def find(self, wanted: Filter) -> tuple[QueueEntry, ...]:
-        """Items that match, oldest message first."""
+        """Items that match, oldest message first: all in memory, so with a limit, or where they are few."""
+        ...
+
+    def pages(self, wanted: Filter) -> AsyncIterator[tuple[QueueEntry, ...]]:
+        """The same, some at a time, for a queue of any length. What is stored, changed or finished while the
+        pages are read may be in them as it was or as it is; everything else is in them once."""
         ...
 
     async def read(self, message: MessageId) -> StoredMessage:

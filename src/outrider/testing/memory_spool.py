@@ -6,7 +6,7 @@ Nothing survives the process, by design; `crash()` followed by `start()` plays a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from outrider.model.content import Body, InlineBody
@@ -276,6 +276,12 @@ class MemorySpool:
             if matches(wanted, entry.message.received_at, entry.message.envelope, item)
         ]
         return tuple(found[: wanted.limit or None])
+
+    async def pages(self, wanted: Filter) -> AsyncIterator[tuple[QueueEntry, ...]]:
+        """Two at a time."""
+        found = await self.find(wanted)
+        for start in range(0, len(found), 2):
+            yield found[start : start + 2]
 
     async def read(self, message: MessageId) -> StoredMessage:
         """With content if it still has any."""

@@ -197,6 +197,8 @@ class SpoolContract:
 
     windows: tuple[str, ...] = ()
     """Names of constants that say how far a search for due items looks, made small in one test."""
+    pages: tuple[str, ...] = ()
+    """Names of constants that say how many entries a page has."""
 
     async def reopen(self, spool: Spool, now: float, *, crash: bool) -> Spool:
         """End the spool, in order or not, and start it anew."""
@@ -675,6 +677,54 @@ class SpoolContract:
         (entry,) = await spool.find(Filter(ids=(one.id,)))
         assert entry.message.content is None
         assert entry.message.envelope == one.envelope
+
+    async def test_pages_have_what_find_has(self, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+        for size in self.pages:
+            monkeypatch.setattr(size, 3)
+        for number in range(20):
+            where = "Odd.example" if number % 2 else "even.example"
+            new = message(f"a{number}@{where}", "b@c.example", received_at=NOW + number)
+            await spool.store(new)
+            if number % 3 == 0:
+                leased = await spool.lease_one(ItemKey(new.id, 1), NOW, NOW + 60)
+                await spool.settle(outcome(leased, DELIVERED))
+        for wanted in (
+            Filter(),
+            Filter(limit=1),
+            Filter(limit=7),
+            Filter(limit=30, include_done=True),
+            Filter(include_done=True),
+            Filter(states=(ItemState.DONE,)),
+            Filter(destination="odd.EXAMPLE"),
+            Filter(destination="odd.EXAMPLE", states=(ItemState.READY,)),
+            Filter(destination="odd.EXAMPLE", states=(ItemState.READY,), limit=4, older_than=NOW + 9),
+            Filter(recipient="a3@odd.example"),
+            Filter(older_than=NOW + 4),
+            Filter(states=(ItemState.HELD,)),
+        ):
+            pages = [page async for page in spool.pages(wanted)]
+            assert [entry for page in pages for entry in page] == list(await spool.find(wanted))
+            assert all(pages)
+        everything = await spool.find(Filter())
+        ids = tuple(entry.message.id for entry in everything[::5])
+        assert [e for page in [p async for p in spool.pages(Filter(ids=ids))] for e in page] == list(
+            await spool.find(Filter(ids=ids))
+        )
+
+    async def test_pages_go_on_while_what_they_had_is_changed(
+        self, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for size in self.pages:
+            monkeypatch.setattr(size, 2)
+        for number in range(9):
+            await spool.store(message(received_at=NOW + number))
+        seen = []
+        async for page in spool.pages(Filter()):
+            seen += [entry.item.key for entry in page]
+            await spool.change([page[0].item.key], Change.DROP, now=NOW, by="root")
+            await spool.change([entry.item.key for entry in page[1:]], Change.HOLD, now=NOW, by="root")
+        assert len(seen) == len(set(seen)) == 9
+        assert (await spool.counts()).ready == 0
 
     @pytest.mark.covers("SEC-208")
     async def test_what_is_being_delivered_is_left_alone(self, spool: Spool) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,7 +40,12 @@ WAIT_SECONDS = 5.0
 RESOLVE_SECONDS = 15.0
 """For learning what became of a commit; a client waits ten minutes for this answer (RFC 5321 4.5.3.2.6)."""
 STATEMENT_SECONDS = 30
+PATIENCE_SECONDS = 40.0
+"""For one use of a connection: a server that has frozen answers nothing, not even that it is slow."""
 CONNECTIONS = 6
+RECONNECT_SECONDS = 4.0
+"""How long the pool itself goes on trying, at growing intervals, before it waits to be asked again: it must
+not still be pausing when the database has long come back."""
 
 _DEFAULTS = {
     "application_name": "outrider",
@@ -49,6 +55,8 @@ _DEFAULTS = {
     "keepalives_interval": "5",
     "keepalives_count": "3",
     "tcp_user_timeout": "15000",
+    # Of several hosts in the connection string, the one that is the primary now.
+    "target_session_attrs": "read-write",
 }
 _MARK = """
 INSERT INTO outrider.commits AS c (connection) VALUES (%b)
@@ -97,6 +105,7 @@ class Database:
         self._observer = observer
         self._unsafe = ""
         self._lost = False
+        self._regained_at = float("-inf")
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._names: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
         self.found = ""
@@ -122,6 +131,7 @@ class Database:
             min_size=1,
             max_size=CONNECTIONS,
             timeout=WAIT_SECONDS,
+            reconnect_timeout=RECONNECT_SECONDS,
             configure=self._check,
             open=False,
             name="outrider-spool",
@@ -160,14 +170,15 @@ class Database:
             raise SpoolUnavailable("the spool is closed")
         try:
             async with self._pool.connection() as connection:
-                yield connection
-                self._note_available()
+                async with _patience(connection):
+                    yield connection
+                self.note_available()
         except (PoolTimeout, PoolClosed):
-            self._note_lost(self._unsafe or "no connection")
+            self.note_lost(self._unsafe or "no connection")
             raise SpoolUnavailable(self._unsafe or "the spool's database cannot be reached") from None
         except psycopg.Error as error:
             if is_lost(error):
-                self._note_lost(type(error).__name__)
+                self.note_lost(type(error).__name__)
             raise spool_error(error) from error
 
     async def query(self, work: Work[T]) -> T:
@@ -178,7 +189,7 @@ class Database:
         except SpoolUnavailable as error:
             if not is_lost(error.__cause__):
                 raise
-        await self._replace_lost()
+        await self.replace_lost()
         async with self.connection() as connection:
             return await work(connection)
 
@@ -192,14 +203,17 @@ class Database:
         except SpoolUnavailable as error:
             if isinstance(error, CommitUnknown) or not is_lost(error.__cause__):
                 raise
-        await self._replace_lost()
+        await self.replace_lost()
         return await self._transact(work)
 
-    async def _replace_lost(self) -> None:
-        """Where one connection is gone, others are likely to be."""
-        if self._pool is not None:
-            with contextlib.suppress(psycopg.Error, PoolTimeout, PoolClosed):
-                await self._pool.check()
+    async def note(self, work: Work[T]) -> T:
+        """A transaction of which nothing is lost when a crash undoes it: its commit waits for no disk.
+
+        Raises SpoolUnavailable and its kin; what became of it is then not asked.
+        """
+        async with self.connection() as connection, connection.transaction():
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            return await work(connection)
 
     async def forget_marks(self) -> None:
         """Remove the marks of connections that are long gone. Raises SpoolError."""
@@ -246,20 +260,45 @@ class Database:
             pause = min(pause * 2, 1.0)
         raise CommitUnknown("the database went away during a commit and has not said what became of it")
 
-    def _note_lost(self, why: str) -> None:
+    async def replace_lost(self) -> None:
+        """Where one connection is gone, others are likely to be."""
+        if self._pool is not None:
+            with contextlib.suppress(psycopg.Error, PoolTimeout, PoolClosed):
+                await self._pool.check()
+
+    def note_lost(self, why: str) -> None:
+        """It cannot be reached: nothing is taken until it can."""
         if not self._lost:
             self._lost = True
             self._observer.became_unavailable(f"PostgreSQL: {why}")
 
-    def _note_available(self) -> None:
+    def note_available(self) -> None:
+        """It answers."""
         if self._lost:
             self._lost = False
+            self._regained_at = time.monotonic()
             self._observer.became_available()
 
     @property
     def lost(self) -> bool:
         """Whether the last use failed for want of a connection."""
         return self._lost
+
+    @property
+    def settled_s(self) -> float:
+        """How long the database has been there since it was last away, in seconds; inf when it never was."""
+        return 0.0 if self._lost else time.monotonic() - self._regained_at
+
+
+@asynccontextmanager
+async def _patience(connection: Connection) -> AsyncIterator[None]:
+    """Bounds one use of a connection. Raises psycopg.OperationalError, and the connection is closed."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield
+    except TimeoutError:
+        await connection.close()
+        raise psycopg.OperationalError("the server does not answer") from None
 
 
 async def _outcome(connection: Connection, mark: Mark) -> bool | None:
@@ -288,8 +327,9 @@ async def _forget_marks(connection: Connection) -> None:
 async def _roll_back(connection: Connection) -> None:
     if not connection.closed and not connection.broken:
         try:
-            await connection.execute("ROLLBACK")
-        except psycopg.Error:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await connection.execute("ROLLBACK")
+        except (psycopg.Error, TimeoutError):
             await connection.close()
 
 

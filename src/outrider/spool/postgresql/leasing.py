@@ -14,6 +14,7 @@ from outrider.spool.columns import ACTIVE, RANKS, STATES, state_number
 from outrider.spool.interface import Change, Conflict, NotFound
 from outrider.spool.observer import SpoolObserver
 from outrider.spool.postgresql.database import Connection
+from outrider.spool.postgresql.presence import Note, Word, telling
 from outrider.spool.postgresql.writing import Writes, columns, write
 
 WINDOW = 1000
@@ -168,10 +169,11 @@ class Leasing:
         limit: int,
         avoid: Sequence[str],
         solo: bool,
+        expire: bool,
     ) -> Outcome:
-        """See `Spool.lease_due`."""
+        """See `Spool.lease_due`. Without `expire`, leases that have run out are left alone."""
         outcome = Outcome()
-        expired = await self._keys(connection, _EXPIRED, now)
+        expired = await self._keys(connection, _EXPIRED, now) if expire else []
         for key in expired:
             self._observer.lease_expired(key.message, key.number)
         await self._abandon(connection, expired, outcome)
@@ -444,6 +446,22 @@ async def postpone(connection: Connection, destination: str, until: float) -> in
         (until, destination.encode(), until),
     )
     return cursor.rowcount
+
+
+async def pause(connection: Connection, destination: str) -> None:
+    """See `SharedQueue.pause`."""
+    statement = "INSERT INTO outrider.pauses (destination) VALUES (%b) ON CONFLICT DO NOTHING"
+    await connection.execute(statement, (destination.encode(),))
+    await telling([Note(Word.PAUSES)])(connection)
+
+
+async def resume(connection: Connection, destination: str) -> bool:
+    """See `SharedQueue.resume`."""
+    cursor = await connection.execute(
+        "DELETE FROM outrider.pauses WHERE destination = %b", (destination.encode(),)
+    )
+    await telling([Note(Word.PAUSES)])(connection)
+    return cursor.rowcount > 0
 
 
 async def purge_some(connection: Connection, finished_before: float) -> int:

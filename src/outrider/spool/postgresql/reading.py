@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from psycopg import AsyncServerCursor
 from psycopg.rows import TupleRow
@@ -57,6 +58,12 @@ _COUNTS = """
 SELECT coalesce(sum(ready), 0)::bigint, coalesce(sum(active), 0)::bigint, coalesce(sum(held), 0)::bigint,
   coalesce((SELECT min(received_at) FROM outrider.items), 0)
 FROM outrider.counters
+"""
+
+_HELD_ELSEWHERE = """
+SELECT i.message, i.number FROM outrider.items i
+JOIN unnest(%b::text[], %b::integer[]) AS v(message, number) ON i.message = v.message AND i.number = v.number
+WHERE i.state = 1 AND i.owner <> %s
 """
 
 MessageRow = tuple[float, bytes, bytes | None, bytes | None, bytes | None, bytes | None, float]
@@ -158,3 +165,25 @@ async def counts(connection: Connection) -> Counts:
     row = await (await connection.execute(_COUNTS)).fetchone()
     assert row is not None  # an aggregate always has one
     return Counts(int(row[0]), int(row[1]), int(row[2]), float(row[3]))
+
+
+async def clock(connection: Connection) -> float:
+    """What time it is for the database, seconds since the epoch."""
+    row = await (await connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8")).fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+async def paused(connection: Connection) -> frozenset[str]:
+    """See `SharedQueue.paused`."""
+    cursor = await connection.execute("SELECT destination FROM outrider.pauses", binary=True)
+    return frozenset(bytes(name).decode(errors="replace") for (name,) in await cursor.fetchall())
+
+
+async def held_elsewhere(connection: Connection, owner: str, keys: Sequence[ItemKey]) -> list[ItemKey]:
+    """Those of the items that other nodes have leased."""
+    if not keys:
+        return []
+    messages, numbers = [key.message for key in keys], [key.number for key in keys]
+    cursor = await connection.execute(_HELD_ELSEWHERE, (messages, numbers, owner))
+    return [ItemKey(MessageId(message), number) for message, number in await cursor.fetchall()]

@@ -143,7 +143,27 @@ CREATE TABLE outrider.commits (           -- how many transactions a connection 
 ) WITH (fillfactor = 50);
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2)
+VERSION_3 = """
+CREATE TABLE outrider.pauses (            -- destinations to which no node starts anything
+  destination bytea PRIMARY KEY,
+  paused_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE outrider.lanes (             -- one row to lock for each lane whose slots are being shared out
+  lane bytea PRIMARY KEY,
+  used_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+CREATE TABLE outrider.lane_slots (        -- what each node holds of a lane: see `sharing`
+  lane bytea NOT NULL,
+  node text NOT NULL,
+  held integer NOT NULL,
+  wanted integer NOT NULL,
+  until timestamptz NOT NULL,
+  PRIMARY KEY (lane, node)
+) WITH (fillfactor = 50);
+CREATE INDEX lane_slots_of_node ON outrider.lane_slots (node);
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3)
 """Entry n leads from version n to n + 1. Never edit, only append."""
 
 _LOCK = 0x6F75_7472  # "outr": any number that nobody else uses as an advisory lock of this database

@@ -11,13 +11,12 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-import psycopg
-
+from outrider.delivery.neighbours import Attendant
 from outrider.model.content import Content, InlineBody
 from outrider.model.message import (
     Event,
@@ -49,17 +48,35 @@ from outrider.spool.interface import (
     SpoolUnavailable,
 )
 from outrider.spool.observer import NullObserver, SpoolObserver
-from outrider.spool.postgresql import leasing, reading
+from outrider.spool.postgresql import leasing, reading, sharing
 from outrider.spool.postgresql.bodies import PostgresBodyWriter, Scratch, fetch
 from outrider.spool.postgresql.database import Connection, Database
 from outrider.spool.postgresql.leasing import Leasing, Outcome, Taken, ending
+from outrider.spool.postgresql.presence import (
+    Note,
+    Presence,
+    Word,
+    key_name,
+    named_key,
+    notes_of,
+    telling,
+)
 from outrider.spool.postgresql.schema import migrate
+from outrider.spool.postgresql.sharing import SlotSharing
 from outrider.spool.postgresql.writing import Batches, Request, Writes, held_of, write
 
+PAGE = 500
+"""Entries in one of `PostgresSpool.pages`."""
 ORPHAN_AGE = "1 day"
 """A body that another node began to write this long ago, and no message has, is nobody's any more."""
-LISTEN_AGAIN_SECONDS = 5.0
+WITHDRAW_SECONDS = 1.0
+"""For other nodes to give back what an operator here wants to change."""
+WITHDRAW_STEP_SECONDS = 0.02
 ROOM_SECONDS = 0.5
+CLOCK_SECONDS = 5.0
+"""More than this is worth a warning: leases are minutes long."""
+GRACE_SECONDS = 10.0
+"""After the database was away no lease is taken for ended: those who were cut off renew theirs first."""
 
 
 @dataclass(slots=True)
@@ -83,9 +100,11 @@ class PostgresSpool:
         inline_limit: int = 131_072,
         reserve: int = 64 * 1024 * 1024,
         poison_after: int = 3,
+        processes: int = 1,
         observer: SpoolObserver | None = None,
     ) -> None:
-        """`owner` names this node, the same after a restart; no two share one.
+        """`owner` names this process among all that use the database, the same after a restart; no two share
+        one. `processes` is how many of them this machine runs.
 
         Raises SpoolError for what is not a connection string.
         """
@@ -99,8 +118,11 @@ class PostgresSpool:
         self._batches: Batches | None = None
         self._leases: dict[ItemKey, _Lease] = {}
         self._damaged: dict[MessageId, str] = {}
-        self._listener: asyncio.Task[None] | None = None
+        self._presence = Presence(self._database, owner, self._hear, self._observer)
+        self._sharing = SlotSharing(self._database, owner, processes=processes)
+        self._attendant: Attendant | None = None
         self._wake: Callable[[], None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
         self._room_checked_at = float("-inf")
         self._has_room = True
 
@@ -117,17 +139,29 @@ class PostgresSpool:
         try:
             async with self._database.connection() as connection:
                 await migrate(connection)
+            await self._presence.start()  # from here on, what has our name is our dead predecessor's
+            await self._compare_clocks()
             outcome = await self._database.transact(self._leasing.recover)
             orphans = await self._database.transact(self._tidy)
+            await self._sharing.start()
         except BaseException:
+            await self._presence.stop()
             await self._database.close()
             raise
         self._batches = Batches(self._database, self._observer)
         self._batches.start()
-        if self._wake is not None:
-            self._listener = asyncio.create_task(self._listen(), name="outrider-spool-listen")
         self._observer.spool_opened(f"postgresql as {self._owner}", self._database.found)
         return Recovery(outcome.released, orphans, outcome.quarantined, tuple(outcome.poison))
+
+    async def _compare_clocks(self) -> None:
+        """Warn when this node's clock is wrong: leases end by the clock of whoever looks."""
+        before = time.time()
+        ahead = before - await self._database.query(reading.clock)
+        if abs(ahead) - (time.time() - before) > CLOCK_SECONDS:
+            self._observer.spool_warned(
+                f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the "
+                "database's: nodes whose clocks differ take each other's leases for ended"
+            )
 
     async def _tidy(self, connection: Connection) -> int:
         """Remove bodies that nobody will name, and fold the counters of sessions that have ended."""
@@ -151,31 +185,94 @@ class PostgresSpool:
     async def close(self) -> None:
         """See `Spool.close`. May be called twice, and without a start."""
         batches, self._batches = self._batches, None
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
-            self._listener = None
+        for task in self._background:
+            task.cancel()
+        await self._sharing.stop()
         if batches is not None:
             for lease in tuple(self._leases.values()):
                 if not lease.settling:
                     self._give_back(batches, lease, lease.due_before)
             await batches.stop()
+        await self._presence.stop()
         await self._database.close()
 
+    # --- other nodes ----------------------------------------------------------------------------------
+
+    @property
+    def sharing(self) -> SlotSharing:
+        """What this node may use of each lane."""
+        return self._sharing
+
     def on_wake(self, callback: Callable[[], None]) -> None:
-        """To be called before `start`: `callback` runs when another node has stored what nobody holds."""
+        """`callback` runs when another node has stored what nobody holds."""
         self._wake = callback
 
-    async def _listen(self) -> None:
+    def attend(self, attendant: Attendant) -> None:
+        """See `delivery.neighbours.SharedQueue.attend`."""
+        self._attendant = attendant
+
+    def _hear(self, note: Note) -> None:
+        attendant = self._attendant
+        if note.word is Word.WAKE and self._wake is not None:
+            self._wake()
+        if attendant is None:
+            return
+        if note.word is Word.PAUSES:
+            self._in_background(self._tell_pauses(attendant))
+        elif note.word is Word.REVIVE:
+            attendant.revive(note.names)
+        elif note.word is Word.WITHDRAW:
+            keys = [named_key(name) for name in note.names]
+            self._in_background(attendant.withdraw([key for key in keys if key is not None]))
+
+    async def _tell_pauses(self, attendant: Attendant) -> None:
+        attendant.set_paused(await self.paused())
+
+    def _in_background(self, work: Coroutine[object, object, None]) -> None:
+        """What fails here is a database that is away: once it is back, all is looked up again."""
+
+        async def guarded() -> None:
+            with contextlib.suppress(SpoolError):
+                await work
+
+        task = asyncio.create_task(guarded())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def paused(self) -> frozenset[str]:
+        """See `SharedQueue.paused`."""
+        return await self._database.query(reading.paused)
+
+    async def pause(self, destination: str) -> None:
+        """See `SharedQueue.pause`."""
+        await self._database.transact(lambda connection: leasing.pause(connection, destination))
+
+    async def resume(self, destination: str) -> bool:
+        """See `SharedQueue.resume`."""
+        return await self._database.transact(lambda connection: leasing.resume(connection, destination))
+
+    async def revive(self, lanes: Iterable[str]) -> None:
+        """See `SharedQueue.revive`."""
+        notes = notes_of(Word.REVIVE, sorted(set(lanes)))
+        if notes:
+            await self._database.query(telling(notes))
+
+    async def _call_back(self, keys: Sequence[ItemKey]) -> None:
+        """Have other nodes give back those of the items that only wait there; return when they have, or soon
+        after: an item that is still held then is being delivered."""
+        deadline = time.monotonic() + WITHDRAW_SECONDS
+        told = False
         while True:
-            with contextlib.suppress(psycopg.Error):
-                connection = await self._database.new_connection()
-                async with connection:
-                    await connection.execute("LISTEN outrider_spool")
-                    async for _ in connection.notifies():
-                        if self._wake is not None:
-                            self._wake()
-            await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+            held = await self._database.query(
+                lambda connection: reading.held_elsewhere(connection, self._owner, keys)
+            )
+            if not held or time.monotonic() > deadline:
+                return
+            if not told:
+                told = True
+                notes = notes_of(Word.WITHDRAW, [key_name(key) for key in held])
+                await self._database.query(telling(notes))
+            await asyncio.sleep(WITHDRAW_STEP_SECONDS)
 
     def _open_batches(self) -> Batches:
         if self._batches is None:
@@ -272,9 +369,10 @@ class PostgresSpool:
     ) -> tuple[Leased, ...]:
         """See `Spool.lease_due`."""
         self._open_batches()
+        expire = self._database.settled_s >= GRACE_SECONDS
         outcome = await self._database.transact(
             lambda connection: self._leasing.lease_due(
-                connection, now=now, until=until, limit=limit, avoid=avoid, solo=solo
+                connection, now=now, until=until, limit=limit, avoid=avoid, solo=solo, expire=expire
             )
         )
         return await self._leased(outcome)
@@ -283,6 +381,7 @@ class PostgresSpool:
         """See `Spool.lease_one`."""
         del now
         self._open_batches()
+        await self._call_back((key,))
         outcome = await self._database.transact(
             lambda connection: self._leasing.lease_one(connection, key, until)
         )
@@ -469,6 +568,12 @@ class PostgresSpool:
         """See `Spool.find`."""
         return await self._database.query(lambda connection: reading.find(connection, wanted))
 
+    async def pages(self, wanted: Filter) -> AsyncIterator[tuple[QueueEntry, ...]]:
+        """See `Spool.pages`. What matched when the first was asked for: envelopes, without content."""
+        found = await self.find(wanted)
+        for start in range(0, len(found), PAGE):
+            yield found[start : start + PAGE]
+
     async def read(self, message: MessageId) -> StoredMessage:
         """See `Spool.read`. Content that is damaged is not given; its item is or will be held."""
         received_at, data, headers, body, file, digest, finished_at = await self._database.query(
@@ -498,6 +603,7 @@ class PostgresSpool:
     ) -> dict[ItemKey, str]:
         """See `Spool.change`."""
         self._open_batches()
+        await self._call_back(keys)
         outcome = await self._database.transact(
             lambda connection: self._leasing.change(
                 connection, keys, change, now=now, by=by, argument=argument
@@ -513,6 +619,7 @@ class PostgresSpool:
         """See `Spool.purge`; in steps, so that no transaction is long."""
         del now
         await self._database.forget_marks()
+        await self._database.note(sharing.tidy)
         forgotten = 0
         while True:
             gone = await self._database.transact(
@@ -526,6 +633,8 @@ class PostgresSpool:
         """See `Spool.check_room`: room for copies here; the database's own shows when it is written to."""
         if self._batches is None:
             raise SpoolUnavailable("the spool is closed")
+        if self._database.lost:
+            raise SpoolUnavailable("the spool's database cannot be reached")
         now = time.monotonic()
         if now - self._room_checked_at > ROOM_SECONDS:
             self._room_checked_at = now

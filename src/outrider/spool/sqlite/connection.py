@@ -85,6 +85,11 @@ def primary_code(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the database is no longer whole."""
+    return primary_code(error) in _DAMAGED
+
+
 def concerns_one_request(error: sqlite3.Error) -> bool:
     """Whether the rows were at fault rather than the database: then the others of the batch can go on."""
     code = primary_code(error)

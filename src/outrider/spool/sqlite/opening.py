@@ -24,7 +24,7 @@ from outrider.spool.sqlite.place import (
 )
 
 QUICK_CHECK_LIMIT = 256 * 1024 * 1024
-"""A database up to this size is checked whole after an unclean end; a larger one would hold up the start."""
+"""A database up to this size is checked whole at start; a larger one would hold it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,11 @@ class Opening:
                 f"the database is older than the spool (start {epoch} of {kept}), as if from a copy: "
                 "what came in later is missing, what left later may leave again"
             )
-        if not clean:
-            self._look_after_unclean_end(connection, had_log)
+        if not clean and not had_log:
+            self._observer.spool_warned(
+                f"the server ended abnormally and {DATABASE}-wal is gone: messages accepted last may be lost"
+            )
+        self._check_database(connection)
         epoch = max(int(epoch), kept) + 1
         connection.execute("UPDATE spool SET epoch = ?, clean = 0", (epoch,))
         # Into the database proper, so that a log that goes missing is noticed next time.
@@ -114,14 +117,14 @@ class Opening:
         write_epoch(self._directory, epoch)
         return epoch
 
-    def _look_after_unclean_end(self, connection: sqlite3.Connection, had_log: bool) -> None:
-        if not had_log:
-            self._observer.spool_warned(
-                f"the server ended abnormally and {DATABASE}-wal is gone: messages accepted last may be lost"
-            )
+    def _check_database(self, connection: sqlite3.Connection) -> None:
+        """Refuse what is damaged (FAULT-F9): mail delivered from it could not be recorded as delivered."""
         if self.database.stat().st_size > QUICK_CHECK_LIMIT:
             return
+        # A row that breaks a constraint is one malformed row, to be set aside when it is met.
+        connection.execute("PRAGMA ignore_check_constraints = ON")
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        connection.execute("PRAGMA ignore_check_constraints = OFF")
         if found != "ok":
             raise SpoolError(
                 f"{self.database} is damaged ({found}): keep a copy of the directory, then recover with "

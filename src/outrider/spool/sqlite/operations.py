@@ -29,6 +29,8 @@ WINDOW = 1000
 """How many due items to avoided destinations are passed over before the search goes on by destination."""
 DESTINATIONS = 200
 """Destinations looked at in one such search; the next one goes on from there, so that all have their turn."""
+POSTPONE_STEP = 2000
+"""Items of a destination put off in one transaction: there may be a million."""
 PURGE_STEP = 500
 """Messages forgotten in one transaction, so that stores do not wait for a long purge."""
 
@@ -58,7 +60,9 @@ WHERE state NOT IN (0, 1, 2, 4) OR rank NOT IN (0, 1, 2) OR typeof(next_attempt_
    OR abs(next_attempt_at) > 1e12 OR typeof(data) <> 'blob' OR id IS NULL
 """
 _POSTPONE_READY = """
-UPDATE items SET next_attempt_at = ?1 WHERE state = 0 AND destination = ?2 AND next_attempt_at < ?1
+UPDATE items SET next_attempt_at = ?1 WHERE (seq, number) IN (
+    SELECT seq, number FROM items INDEXED BY items_by_destination
+    WHERE state = 0 AND destination = ?2 AND next_attempt_at < ?1 LIMIT ?3)
 """
 _POSTPONE_SUSPECTS = """
 UPDATE items SET next_attempt_at = ?1 WHERE state = 4 AND destination = ?2 AND next_attempt_at < ?1
@@ -450,12 +454,14 @@ def _next_item_number(connection: sqlite3.Connection, message: MessageId, seq: i
     return max(-1 if open_ is None else int(open_), *done, -1) + 1
 
 
-def postpone(connection: sqlite3.Connection, destination: str, until: float) -> int:
-    """See `Spool.postpone`."""
-    return sum(
-        connection.execute(text, (until, destination)).rowcount
-        for text in (_POSTPONE_READY, _POSTPONE_SUSPECTS)
-    )
+def postpone_some(connection: sqlite3.Connection, destination: str, until: float) -> int:
+    """Move up to POSTPONE_STEP items of a destination; how many."""
+    return connection.execute(_POSTPONE_READY, (until, destination, POSTPONE_STEP)).rowcount
+
+
+def postpone_suspects(connection: sqlite3.Connection, destination: str, until: float) -> int:
+    """Move those under suspicion, of which there are few; how many."""
+    return connection.execute(_POSTPONE_SUSPECTS, (until, destination)).rowcount
 
 
 def purge_some(connection: sqlite3.Connection, finished_before: float) -> int:
@@ -477,7 +483,8 @@ def count_states(connection: sqlite3.Connection) -> Moves:
 def named_bodies(connection: sqlite3.Connection) -> Iterator[str]:
     """Every body that a stored message names."""
     for id_, file in connection.execute(
-        "SELECT m.id, c.file FROM contents c JOIN messages m ON m.seq = c.seq WHERE c.file IS NOT NULL"
+        "SELECT m.id, c.file FROM contents c INDEXED BY contents_in_files JOIN messages m ON m.seq = c.seq "
+        "WHERE c.file IS NOT NULL"
     ):
         yield decode_reference(id_, file).name
 

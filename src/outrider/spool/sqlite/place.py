@@ -33,6 +33,7 @@ def prepare_directory(directory: Path) -> str:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_names_durable(directory)
         found = directory.stat()
     except OSError as error:
         raise SpoolUnavailable(f"{directory}: {error.strerror}") from error
@@ -46,6 +47,16 @@ def prepare_directory(directory: Path) -> str:
             f"{directory} is on {file_system}, where a commit is no promise: use a local disk or postgresql"
         )
     return file_system
+
+
+def _make_names_durable(directory: Path) -> None:
+    """Sync the folders above, any of which may just have been made: what is in a folder is no safer than its
+    name (FAULT-F4). Raises OSError."""
+    for parent in directory.resolve().parents:
+        try:
+            sync_directory(parent)
+        except PermissionError:
+            return  # who may not read it has made nothing in it
 
 
 def file_system_of(directory: Path) -> str:

@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
+from typing import NamedTuple
 
 from outrider.model.message import Event, Item, ItemKey, ItemState, MessageId, StoredMessage
 from outrider.spool import codec
@@ -29,18 +30,41 @@ FROM messages m JOIN items i ON i.seq = m.seq WHERE m.id = ? ORDER BY i.number
 _TRAIL = "SELECT t.data FROM messages m JOIN trail t ON t.seq = m.seq WHERE m.id = ? ORDER BY t.n"
 _SEARCH_QUEUE = """
 SELECT i.seq, i.number, i.state, i.next_attempt_at, i.destination, i.data, m.id, m.received_at, m.data, 0.0
-FROM messages m JOIN items i ON i.seq = m.seq
-WHERE i.state IN (SELECT value FROM json_each(:states))
-  AND (:ids IS NULL OR m.id IN (SELECT value FROM json_each(:ids)))
+FROM items i CROSS JOIN messages m ON m.seq = i.seq
+WHERE i.seq > :after AND i.state IN (SELECT value FROM json_each(:states))
+  AND (:older = 0 OR m.received_at < :older)
+  AND (:sender IS NULL OR instr(m.data, :sender))
+  AND (:recipient IS NULL OR instr(m.data, :recipient))
+ORDER BY i.seq, i.number
+"""
+_SEARCH_IDS = """
+SELECT i.seq, i.number, i.state, i.next_attempt_at, i.destination, i.data, m.id, m.received_at, m.data, 0.0
+FROM messages m CROSS JOIN items i ON i.seq = m.seq
+WHERE m.id IN (SELECT value FROM json_each(:ids)) AND m.seq > :after
+  AND i.state IN (SELECT value FROM json_each(:states))
   AND (:older = 0 OR m.received_at < :older)
   AND (:sender IS NULL OR instr(m.data, :sender))
   AND (:recipient IS NULL OR instr(m.data, :recipient))
 ORDER BY m.seq, i.number
 """
+_SEARCH_DESTINATION = """
+WITH found AS MATERIALIZED (
+    SELECT seq, number FROM items INDEXED BY items_by_destination
+    WHERE state = 0 AND destination IN (SELECT value FROM json_each(:destinations))
+    UNION ALL SELECT seq, number FROM items WHERE state = 4)
+SELECT i.seq, i.number, i.state, i.next_attempt_at, i.destination, i.data, m.id, m.received_at, m.data, 0.0
+FROM found CROSS JOIN items i ON i.seq = found.seq AND i.number = found.number
+CROSS JOIN messages m ON m.seq = i.seq
+WHERE (:older = 0 OR m.received_at < :older)
+  AND (:sender IS NULL OR instr(m.data, :sender))
+  AND (:recipient IS NULL OR instr(m.data, :recipient))
+ORDER BY i.seq, i.number
+"""
+_NEXT_DESTINATION = "SELECT min(destination) FROM items WHERE state = 0 AND destination > CAST(? AS TEXT)"
 _SEARCH_DONE = """
 SELECT t.seq, t.n, 3, 0.0, '', t.data, m.id, m.received_at, m.data, coalesce(f.at, 0.0)
 FROM messages m JOIN trail t ON t.seq = m.seq LEFT JOIN finished f ON f.seq = m.seq
-WHERE (:ids IS NULL OR m.id IN (SELECT value FROM json_each(:ids)))
+WHERE m.seq > :after AND (:ids IS NULL OR m.id IN (SELECT value FROM json_each(:ids)))
   AND (:older = 0 OR m.received_at < :older)
   AND (:sender IS NULL OR instr(m.data, :sender))
   AND (:recipient IS NULL OR instr(m.data, :recipient))
@@ -128,10 +152,47 @@ def _trail(connection: sqlite3.Connection, message: MessageId) -> list[codec.Tra
     return found
 
 
+class Page(NamedTuple):
+    """A part of what matches."""
+
+    entries: tuple[QueueEntry, ...]
+    last: int
+    """Where it ends: the next one is to be looked for behind it."""
+    is_last: bool
+
+
+BEFORE_ALL = -1
+
+
 def find(connection: sqlite3.Connection, wanted: Filter) -> tuple[QueueEntry, ...]:
-    """See `Spool.find`. The database narrows down by bytes that must occur, the rest is compared here."""
+    """See `Spool.find`."""
+    found = _matching(connection, wanted, BEFORE_ALL, in_parts=False)
+    return tuple(entry for _, entry in itertools.islice(found, wanted.limit or None))
+
+
+def page(connection: sqlite3.Connection, wanted: Filter, after: int) -> Page:
+    """Entries of messages behind `after`: `wanted.limit` of them, or more if the last message has more."""
+    found: list[QueueEntry] = []
+    last = after
+    for seq, entry in _matching(connection, wanted, after, in_parts=True):
+        if wanted.limit and len(found) >= wanted.limit and seq != last:
+            return Page(tuple(found), last, False)
+        found.append(entry)
+        last = seq
+    return Page(tuple(found), last, True)
+
+
+def _matching(
+    connection: sqlite3.Connection, wanted: Filter, after: int, *, in_parts: bool
+) -> Iterator[tuple[int, QueueEntry]]:
+    """Entries with the place of their message, oldest first.
+
+    The database narrows down by bytes that must occur, the rest is compared here. `in_parts` says that the
+    search will go on behind where it ended: then no index is of use that would have to be sorted each time.
+    """
     states = wanted_states(wanted)
     values: dict[str, SqlValue] = {
+        "after": after,
         "states": json.dumps([n for state in states for n in STATE_NUMBERS.get(state, ())]),
         "ids": json.dumps(list(wanted.ids)) if wanted.ids else None,
         "older": wanted.older_than,
@@ -139,12 +200,28 @@ def find(connection: sqlite3.Connection, wanted: Filter) -> tuple[QueueEntry, ..
         "recipient": domain_octets(wanted.recipient),
     }
     searches: list[Iterator[tuple[int, QueueEntry]]] = []
-    if any(state is not ItemState.DONE for state in states):
+    if wanted.ids:
+        searches.append(_search(connection, _SEARCH_IDS, values, wanted))
+    elif wanted.destination and states == (ItemState.READY,) and not in_parts:
+        values["destinations"] = json.dumps(_destinations_like(connection, wanted.destination))
+        searches.append(_search(connection, _SEARCH_DESTINATION, values, wanted))
+    elif any(state is not ItemState.DONE for state in states):
         searches.append(_search(connection, _SEARCH_QUEUE, values, wanted))
     if ItemState.DONE in states:
         searches.append(_search(connection, _SEARCH_DONE, values, wanted))
-    merged = heapq.merge(*searches, key=itemgetter(0))
-    return tuple(entry for _, entry in itertools.islice(merged, wanted.limit or None))
+    return heapq.merge(*searches, key=itemgetter(0))
+
+
+def _destinations_like(connection: sqlite3.Connection, name: str) -> list[str]:
+    """Destinations of READY items that are `name` but for case: one seek for each destination there is."""
+    found: list[str] = []
+    wanted, last = name.casefold(), ""
+    while True:
+        last = connection.execute(_NEXT_DESTINATION, (last.encode("utf-8", "surrogateescape"),)).fetchone()[0]
+        if last is None:
+            return found
+        if last.casefold() == wanted:
+            found.append(last)
 
 
 def _search(

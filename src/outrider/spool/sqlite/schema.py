@@ -76,9 +76,13 @@ CREATE TABLE quarantine (              -- malformed rows, kept for a person to l
 ) STRICT;
 """
 
+VERSION_2 = """
+CREATE INDEX contents_in_files ON contents (file) WHERE file IS NOT NULL;  -- few; all are read at a start
+"""
+
 Migration = str | Callable[[sqlite3.Connection], None]
 
-MIGRATIONS: tuple[Migration, ...] = (VERSION_1,)
+MIGRATIONS: tuple[Migration, ...] = (VERSION_1, VERSION_2)
 """Entry n leads from version n to n + 1; each runs in a transaction of its own. Never edit, only append."""
 
 

@@ -12,9 +12,10 @@ import itertools
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -57,6 +58,8 @@ from outrider.spool.sqlite.writer import Request, Writer
 
 EPOCH_SHIFT = 36
 """seq, trail numbers and lease tokens are (epoch << 36) + a count: never used twice, never smaller."""
+PAGE = 500
+"""Entries in one of `SqliteSpool.pages`."""
 ROOM_SECONDS = 0.5
 """How long an answer of statvfs is believed."""
 SPARE_INODES = 1000
@@ -293,11 +296,22 @@ class SqliteSpool:
         return self._submit_ending(writer, _Ending(lease, rows, Moves(ready=1, active=-1)))
 
     async def postpone(self, destination: str, until: float) -> int:
-        """See `Spool.postpone`."""
-        future = _new_future()
-        self._open_writer().submit(
-            Request(future, call=lambda connection: operations.postpone(connection, destination, until))
+        """See `Spool.postpone`; in steps, so that stores do not wait for a long one."""
+        moved = await self._count(
+            lambda connection: operations.postpone_suspects(connection, destination, until)
         )
+        while True:
+            some = await self._count(
+                lambda connection: operations.postpone_some(connection, destination, until)
+            )
+            moved += some
+            if some < operations.POSTPONE_STEP:
+                return moved
+
+    async def _count(self, call: Callable[[sqlite3.Connection], int]) -> int:
+        """Let the writer make a call that moves nothing between the states."""
+        future = _new_future()
+        self._open_writer().submit(Request(future, call=call))
         return cast(int, await future)
 
     # --- settling -------------------------------------------------------------------------------------
@@ -385,6 +399,23 @@ class SqliteSpool:
         """See `Spool.find`."""
         return await self._read(lambda connection: reading.find(connection, wanted))
 
+    async def pages(self, wanted: Filter) -> AsyncIterator[tuple[QueueEntry, ...]]:
+        """See `Spool.pages`. Each page is a reading transaction of its own, so that a slow reader does not
+        keep the write-ahead log from being taken over."""
+        if wanted.ids:
+            yield await self.find(wanted)
+            return
+        left, behind = wanted.limit, reading.BEFORE_ALL
+        while True:
+            part = replace(wanted, limit=min(left or PAGE, PAGE))
+            page = await self._read(partial(reading.page, wanted=part, after=behind))
+            entries, behind = page.entries[: left or None], page.last
+            if entries:
+                yield entries
+            left = max(left - len(entries), 0)
+            if page.is_last or (wanted.limit and not left):
+                return
+
     async def read(self, message: MessageId) -> StoredMessage:
         """See `Spool.read`."""
         return await self._read(
@@ -421,11 +452,7 @@ class SqliteSpool:
         del now
         forgotten = 0
         while True:
-            future = _new_future()
-            self._open_writer().submit(
-                Request(future, call=lambda connection: operations.purge_some(connection, finished_before))
-            )
-            gone = cast(int, await future)
+            gone = await self._count(lambda connection: operations.purge_some(connection, finished_before))
             forgotten += gone
             if gone < operations.PURGE_STEP:
                 return forgotten

@@ -19,7 +19,8 @@ What can go wrong, and what then happens:
 - an I/O error, above all from fsync: all fail, the connection is closed, and nothing is accepted until the
   database has been opened anew and a probe has been committed. The fsync is never asked again for the same
   pages: after a failure the kernel may call lost pages clean (FAULT-F7);
-- the database belongs to another process by now (someone removed the lock file): nothing is accepted again.
+- the database is damaged, or belongs to another process by now (someone removed the lock file): nothing is
+  accepted again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,13 @@ from pathlib import Path
 from outrider.spool.bodies import Steps
 from outrider.spool.interface import Conflict, SpoolError, SpoolUnavailable
 from outrider.spool.observer import SpoolObserver
-from outrider.spool.sqlite.connection import concerns_one_request, open_database, primary_code, spool_error
+from outrider.spool.sqlite.connection import (
+    concerns_one_request,
+    is_damage,
+    open_database,
+    primary_code,
+    spool_error,
+)
 from outrider.spool.sqlite.rows import Rows, write_rows
 
 LARGEST_BATCH = 256
@@ -293,7 +300,9 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
-        self._reopen_at = time.monotonic() + REOPEN_SECONDS
+        # A damaged database is not written to again, which would spoil more of it; the next start says more.
+        wait = float("inf") if is_damage(error) else REOPEN_SECONDS
+        self._reopen_at = time.monotonic() + wait
 
     def _usable_connection(self) -> sqlite3.Connection:
         if self._connection is not None and not self.unavailable:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Self
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_SHARE_FOR_SAMPLING = 0.02
+"""Of one core: looking must not slow what is looked at."""
 
 
 def family(root: int) -> list[int]:
@@ -34,10 +39,11 @@ def cpu_s(root: int) -> float:
     return total / _TICKS
 
 
-def pss_kib(root: int) -> int:
-    """Proportional set size of the family, KiB: shared pages counted once in all."""
+def pss_kib(pids: Iterable[int]) -> int:
+    """Proportional set size of the processes, KiB: shared pages counted once in all."""
     total = 0
-    for pid in family(root):
+    for pid in pids:
+        # A process may end while it is read (ESRCH).
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().split("\n"):
                 if line.startswith("Pss:"):
@@ -51,15 +57,15 @@ def _stat(pid: int) -> list[str]:
 
 
 class PeakMemory:
-    """Samples the family's memory in the background; `kib` is the largest seen."""
+    """Samples the memory of changing processes in the background; `kib` is the largest seen."""
 
-    def __init__(self, root: int, interval_s: float = 0.5) -> None:
-        self._root = root
+    def __init__(self, pids: Callable[[], Iterable[int]], interval_s: float = 0.5) -> None:
+        self._pids = pids
         self._interval_s = interval_s
         self._stop = threading.Event()
         self.kib = 0
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
         return self
@@ -70,6 +76,8 @@ class PeakMemory:
 
     def _sample(self) -> None:
         while True:
-            self.kib = max(self.kib, pss_kib(self._root))
-            if self._stop.wait(self._interval_s):
+            cpu = time.thread_time()
+            self.kib = max(self.kib, pss_kib(self._pids()))
+            cost = time.thread_time() - cpu
+            if self._stop.wait(max(self._interval_s, cost / _SHARE_FOR_SAMPLING)):
                 return

@@ -1,0 +1,225 @@
+"""The figures as people read them: tables and a chart, put between the marks of docs/performance.md.
+
+python -m bench.report          # anew from docs/performance.json
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tests.peers.images import PROJECT
+
+from bench.chart import Bar, Group, chart
+from bench.records import Record, read_record
+from bench.work import SHAPES, Figure, Kind, Shape
+
+PAGE = PROJECT / "docs" / "performance.md"
+RECORD = PROJECT / "docs" / "performance.json"
+CHART = PROJECT / "docs" / "performance.svg"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+RATED = (Kind.ACCEPT, Kind.TLS, Kind.RELAY, Kind.DEAD_MX)
+
+
+class Sheet:
+    """A record, looked at by shape and server."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        measured = {figure.shape for figure in record.figures}
+        self.shapes = [shape for shape in SHAPES if shape.name in measured]
+        self.servers = [
+            server.name
+            for server in record.servers
+            if any(figure.subject == server.name for figure in record.figures)
+        ]
+
+    def figures(self, shape: Shape, server: str) -> list[Figure]:
+        """All rounds."""
+        return [one for one in self.record.figures if (one.shape, one.subject) == (shape.name, server)]
+
+    def median(self, shape: Shape, server: str, of: Callable[[Figure], float]) -> float | None:
+        """None if it did not take part."""
+        values = [of(figure) for figure in self.figures(shape, server)]
+        return statistics.median(values) if values else None
+
+
+def tables(record: Record) -> str:
+    """Everything, in Markdown."""
+    sheet = Sheet(record)
+    rated = [shape for shape in sheet.shapes if shape.kind in RATED]
+    parts = [_facts(record)]
+    if rated:
+        parts += [
+            "### Messages a second",
+            _table(sheet, rated, _rate_cell),
+            "### CPU milliseconds a message",
+            _table(sheet, rated, lambda figures: f"{_median(figures, lambda one: one.cpu_ms):.2f}"),
+            "### Peak memory, MiB (PSS)",
+            _table(sheet, rated, lambda figures: f"{_median(figures, lambda one: one.peak_mib):,.0f}"),
+        ]
+    for shape in sheet.shapes:
+        if shape.kind is Kind.LATENCY:
+            parts += ["### Latency at half load, ms", _latency(sheet, shape)]
+        if shape.kind is Kind.IDLE:
+            parts += [f"### {shape.name}", _idle(sheet, shape)]
+        if shape.kind is Kind.MILLION:
+            parts += [f"### {shape.name}", _million(sheet, shape)]
+    targets = _targets(sheet)
+    if targets:
+        parts += ["### Beside the targets", targets]
+    if record.failures:
+        parts += ["Not measured:", "\n".join(f"- {text}" for text in record.failures)]
+    return "\n\n".join(parts)
+
+
+def _facts(record: Record) -> str:
+    facts = record.machine
+    rows = [
+        "| server | version | before its 250 |",
+        "| --- | --- | --- |",
+        *(f"| {server.name} | {server.version} | {server.durability} |" for server in record.servers),
+    ]
+    return "\n".join(
+        [
+            f"{facts['cores']} cores of {facts['processor']}, {facts['memory_mib']:,} MiB,",
+            f"{facts['kernel']}, {str(facts['file_system']).partition(' ')[0]},",
+            f"Python {facts['python']}; begun {record.began},",
+            f"{f'{record.minutes:g} minutes, ' if record.minutes else ''}{record.rounds} rounds.",
+            "",
+            *rows,
+        ]
+    )
+
+
+def _table(sheet: Sheet, shapes: Iterable[Shape], cell: Callable[[list[Figure]], str]) -> str:
+    rows = [_row("load", *sheet.servers), "| --- |" + " ---: |" * len(sheet.servers)]
+    for shape in shapes:
+        found = [sheet.figures(shape, server) for server in sheet.servers]
+        rows.append(_row(shape.name, *(cell(figures) if figures else "-" for figures in found)))
+    return "\n".join(rows)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _median(figures: list[Figure], of: Callable[[Figure], float]) -> float:
+    return statistics.median(of(one) for one in figures)
+
+
+def _rate_cell(figures: list[Figure]) -> str:
+    rates = [one.rate for one in figures]
+    digits = 1 if max(rates) < 50 else 0
+    text = f"{statistics.median(rates):,.{digits}f} ({min(rates):,.{digits}f}-{max(rates):,.{digits}f})"
+    late = any(" arrived in time" in one.note for one in figures)
+    return f"{text}, not all in time" if late else text
+
+
+def _latency(sheet: Sheet, shape: Shape) -> str:
+    names = ("p50", "p95", "p99", "p999", "max")
+    rows = [_row("server", "messages/s", *names), "| --- |" + " ---: |" * (len(names) + 1)]
+    for server in sheet.servers:
+        figures = sheet.figures(shape, server)
+        if figures:
+            values = [_median(figures, lambda one, name=name: one.extra[f"{name}_ms"]) for name in names]  # type: ignore[misc]
+            rate = f"{_median(figures, lambda one: one.rate):,.0f}"
+            rows.append(_row(server, rate, *(f"{value:.1f}" for value in values)))
+    return "\n".join(rows)
+
+
+def _idle(sheet: Sheet, shape: Shape) -> str:
+    rows = [
+        _row("server", "MiB (PSS) in all", "MiB without sessions", "KiB a session", "CPU ms a session"),
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for server in sheet.servers:
+        figures = sheet.figures(shape, server)
+        if figures:
+            whole = f"{_median(figures, lambda one: one.peak_mib):,.0f}"
+            before = f"{_median(figures, lambda one: one.extra['before_mib']):,.0f}"
+            each = f"{_median(figures, lambda one: one.extra['session_kib']):,.1f}"
+            cpu = f"{_median(figures, lambda one: one.cpu_ms):.2f}"
+            rows.append(_row(server, whole, before, each, cpu))
+    return "\n".join(rows)
+
+
+def _million(sheet: Sheet, shape: Shape) -> str:
+    columns = {
+        "s until ready": "ready_s",
+        "s until a new message is accepted": "accepted_s",
+        "s until the first old one is delivered": "delivered_s",
+        "MiB (PSS) when ready": "ready_mib",
+        "MiB at most": "",
+    }
+    rows = [_row("server", *columns), "| --- |" + " ---: |" * len(columns)]
+    for server in sheet.servers:
+        figures = sheet.figures(shape, server)
+        if figures:
+            values = [
+                _median(figures, lambda one, name=name: one.extra[name] if name else one.peak_mib)  # type: ignore[misc]
+                for name in columns.values()
+            ]
+            rows.append(_row(server, *(f"{value:.1f}" for value in values)))
+    return "\n".join(rows)
+
+
+def _targets(sheet: Sheet) -> str:
+    """How Outrider stands to Postfix and to the best peer, where rates are compared."""
+    ours = [name for name in sheet.servers if name.startswith("Outrider")]
+    peers = [name for name in sheet.servers if name not in ours]
+    columns = [f"{name} to {other}" for other in ("Postfix", "the best peer") for name in ours]
+    rows = [_row("load", "target", *columns), "| --- | --- |" + " ---: |" * len(columns)]
+    for shape in sheet.shapes:
+        rates = {name: sheet.median(shape, name, lambda one: one.rate) for name in sheet.servers}
+        if shape.kind not in RATED or not ours or not any(rates[name] for name in peers):
+            continue
+        best = max((rates[name] or 0.0, name) for name in peers)
+        cells = [_ratio(rates[name], rates.get("Postfix")) for name in ours]
+        cells += [f"{_ratio(rates[name], best[0])} ({best[1]})" for name in ours]
+        rows.append(_row(shape.name, shape.target or "-", *cells))
+    return "\n".join(rows) if len(rows) > 2 else ""
+
+
+def _ratio(ours: float | None, theirs: float | None) -> str:
+    return f"{ours / theirs:.1f}" if ours and theirs else "-"
+
+
+def drawing(record: Record) -> str:
+    """The rates as a chart (SVG)."""
+    sheet = Sheet(record)
+    groups = []
+    for shape in sheet.shapes:
+        if shape.kind in RATED:
+            medians = {name: sheet.median(shape, name, lambda one: one.rate) for name in sheet.servers}
+            bars = [Bar(name, value) for name, value in medians.items() if value is not None]
+            groups.append(Group(shape.name, tuple(bars)))
+    return chart("Messages a second, medians", groups, sheet.servers)
+
+
+def put_between(page: str, text: str) -> str:
+    """The page with what stood between the marks replaced. Raises ValueError without marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page lacks {BEGIN} or {END}")
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def publish(record: Record, page: Path = PAGE, picture: Path = CHART) -> None:
+    """Write tables and chart into the documents."""
+    picture.write_text(drawing(record), "utf-8")
+    text = f"![Messages a second]({picture.name})\n\n{tables(record)}"
+    page.write_text(put_between(page.read_text("utf-8"), text), "utf-8")
+
+
+def main() -> int:
+    """Publish what is on record."""
+    publish(read_record(RECORD))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""What is measured: the shapes of load, and what a server must be set up for to take part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from tests.peers.certificates import TlsFiles
+
+KIB = 1024
+MIB = 1024 * KIB
+DOMAIN = "bench.example"
+RECIPIENT = f"ann@{DOMAIN}"
+CONNECT_TIMEOUT_S = 5
+"""Of every server towards next hops, so that a round with a dead host is not all waiting."""
+
+
+class Kind(Enum):
+    """What a shape asks of a server."""
+
+    ACCEPT = "accept"
+    """Take messages durably; what happens to them then is no part of the figure."""
+    RELAY = "relay"
+    """Take them and hand them on to another server."""
+    DEAD_MX = "dead mx"
+    """Hand them on where the first of two next hops never answers."""
+    TLS = "tls"
+    """Take each message on a connection of its own, with STARTTLS."""
+    LATENCY = "latency"
+    """Take them at half the rate that it can, and say how long each took."""
+    IDLE = "idle"
+    """Hold sessions that say nothing."""
+    MILLION = "million"
+    """Start with a full queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One kind of load."""
+
+    name: str
+    """What the table calls it."""
+    kind: Kind
+    sessions: int
+    size: int = 4 * KIB
+    kept: bool = True
+    fewest: int = 100
+    """Messages in a measurement, however slow the server."""
+    most: int = 60_000
+    target: str = ""
+    """What the project has set itself, in words for the table."""
+    most_rounds: int = 100
+    """For what hardly varies, or takes long."""
+    few: bool = False
+    """A shape in which the small programs around a library are left out, for the sake of time."""
+
+
+SHAPES = (
+    Shape("accept, 1 session kept", Kind.ACCEPT, 1, few=True, target="2 x Postfix"),
+    Shape("accept, 20 sessions kept", Kind.ACCEPT, 20, target="4 x Postfix"),
+    Shape("accept, 100 sessions kept", Kind.ACCEPT, 100, target="4 x Postfix, 3 x the best peer"),
+    Shape("accept, 1,000 sessions kept", Kind.ACCEPT, 1000, fewest=2000, few=True),
+    Shape(
+        "accept, 1 at a time, new connection each",
+        Kind.ACCEPT,
+        1,
+        kept=False,
+        few=True,
+        target="1.5 x Postfix",
+    ),
+    Shape("accept, 20 parallel, new connection each", Kind.ACCEPT, 20, kept=False, target="3 x Postfix"),
+    Shape(
+        "accept 1 MiB, 10 sessions kept", Kind.ACCEPT, 10, size=MIB, most=2000, target="ahead of every peer"
+    ),
+    Shape("accept 20 MiB, 4 sessions kept", Kind.ACCEPT, 4, size=20 * MIB, fewest=8, most=100, few=True),
+    Shape("STARTTLS, 8 parallel, new connection each", Kind.TLS, 8, kept=False, few=True),
+    Shape("STARTTLS, 32 parallel, new connection each", Kind.TLS, 32, kept=False, target="1.5 x Postfix"),
+    Shape("relay, 20 sessions kept", Kind.RELAY, 20, target="3 x Postfix"),
+    Shape("relay, first of two next hops dead", Kind.DEAD_MX, 20, fewest=500, most=3000, most_rounds=3),
+    Shape("latency at half load, up to 100 sessions", Kind.LATENCY, 100, fewest=300),
+    Shape("1,000 idle sessions", Kind.IDLE, 1000, most_rounds=3, target="under 120 MiB"),
+    Shape("a million queued, restart", Kind.MILLION, 0, most_rounds=3, target="serving within 10 s"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one server is started for."""
+
+    address: str
+    port: int
+    connections: int
+    """It must be able to hold so many sessions at once."""
+    hops: tuple[tuple[str, int], ...] = ()
+    """Where all mail goes, in this order; nowhere: it is thrown away, or stays in the queue."""
+    tls: TlsFiles | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measurement: one server, one shape, one round."""
+
+    shape: str
+    subject: str
+    round: int
+    messages: int
+    seconds: float
+    """Until the last 250; for relaying, until the last message arrived."""
+    cpu_ms: float
+    """CPU milliseconds a message of the server's own processes, until its queue was empty."""
+    peak_mib: float
+    """Largest sum of proportional set sizes seen."""
+    extra: dict[str, float] = field(default_factory=dict)
+    """What only this kind of shape has: percentiles in ms, moments in s."""
+    note: str = ""
+    """What a reader must know of this one."""
+
+    @property
+    def rate(self) -> float:
+        """Messages a second; 0 for shapes without."""
+        return self.messages / self.seconds if self.seconds else 0.0

@@ -1,0 +1,1 @@
+"""`outrider bench`: a load generator and a report, for a server on one's own machine."""

@@ -1,0 +1,146 @@
+"""`outrider bench`: how fast a server takes mail, on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from outrider.benchmark.driving import drive
+from outrider.benchmark.explained import NotExplained
+from outrider.benchmark.machine import machine_facts
+from outrider.benchmark.own_server import RECIPIENT, OwnServer, ServerFailed
+from outrider.benchmark.plan import MIN_SIZE, Outcome, Plan
+from outrider.benchmark.processes import PeakMemory, cpu_s, family
+from outrider.benchmark.report import ServerCost, lines, summary
+from outrider.cli.options import json_option
+from outrider.cli.output import fail, print_json
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The server that is measured."""
+
+    plan: Plan
+    pid: int | None
+    own: OwnServer | None = None
+
+
+@click.command()
+@click.option("--server", help="HOST:PORT of a running one; default: one is started here, mail discarded.")
+@click.option("--messages", default=10_000, show_default=True, type=click.IntRange(1))
+@click.option("--sessions", default=20, show_default=True, type=click.IntRange(1, 20_000), help="At once.")
+@click.option("--size", default=4096, show_default=True, type=click.IntRange(MIN_SIZE), help="Octets each.")
+@click.option("--new-connections", is_flag=True, help="A connection for each message.")
+@click.option("--starttls", is_flag=True, help="On each connection; the certificate is not checked.")
+@click.option("--pipelining", is_flag=True, help="MAIL, RCPT and DATA in one go.")
+@click.option("--rate", default=0.0, type=click.FloatRange(0), help="Messages a second; default: all it can.")
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(1, 64), help="Generators.")
+@click.option("--sender", default="load@client.example", show_default=True)
+@click.option("--recipient", default=RECIPIENT, show_default=True, help="Whom the server takes mail for.")
+@click.option("--pid", type=int, help="With --server: process whose family's CPU and memory are counted.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(0, 64), help="Of the server started."
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path(),
+    help="On which disk its spool is to lie; default: here.",
+)
+@json_option
+def bench(
+    server: str | None,
+    messages: int,
+    sessions: int,
+    size: int,
+    new_connections: bool,
+    starttls: bool,
+    pipelining: bool,
+    rate: float,
+    processes: int,
+    sender: str,
+    recipient: str,
+    pid: int | None,
+    workers: int,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """Measure how fast a server accepts mail: rate, latency percentiles, CPU and memory.
+
+    A message counts when its 250 has come, which Outrider gives once the message is on stable storage. With
+    --rate, latency is counted from the moment a message was due, so that a slow server cannot hide it.
+    Exit code 1 when any message is not accepted.
+    """
+    plan = Plan(
+        host="",
+        port=0,
+        messages=messages,
+        sessions=sessions,
+        size=size,
+        kept=not new_connections,
+        starttls=starttls,
+        pipelining=pipelining,
+        rate=rate,
+        sender=sender,
+        recipient=recipient,
+    )
+    try:
+        with _target(plan, server, pid, workers, folder) as target:
+            result = _measure(target, processes)
+    except (ServerFailed, NotExplained, RuntimeError) as error:
+        fail(str(error))
+    result["machine"] = machine_facts(folder)
+    if as_json:
+        print_json(result)
+    else:
+        click.echo("\n".join(lines(result)))
+    sys.exit(1 if result["failed"] else 0)
+
+
+@contextlib.contextmanager
+def _target(plan: Plan, server: str | None, pid: int | None, workers: int, folder: Path) -> Iterator[_Target]:
+    if server is not None:
+        host, port = _address(server)
+        yield _Target(replace(plan, host=host, port=port), pid)
+        return
+    with OwnServer(folder.resolve(), workers, plan.starttls) as own:
+        plan = replace(plan, host=own.host, port=own.port, recipient=RECIPIENT)
+        yield _Target(plan, own.pid, own)
+
+
+def _address(server: str) -> tuple[str, int]:
+    host, _, port = server.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        fail(f"{server!r} is not HOST:PORT", 2)
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        fail(f"{host}: {error.strerror}")
+    return str(found[0][4][0]), int(port)
+
+
+def _measure(target: _Target, processes: int) -> dict[str, object]:
+    if target.pid is None:
+        return summary(target.plan, drive(target.plan, processes), None)
+    pid = target.pid
+    before = cpu_s(pid)
+    with PeakMemory(lambda: family(pid)) as memory:
+        outcome = drive(target.plan, processes)
+        _let_settle(target, outcome)
+    cost = ServerCost(cpu_s(pid) - before, memory.kib / 1024)
+    result = summary(target.plan, outcome, cost)
+    if target.own is not None and outcome.accepted:
+        result["explained"] = target.own.explain_one()
+    return result
+
+
+def _let_settle(target: _Target, outcome: Outcome) -> None:
+    """Delivery belongs to the cost of a message, as far as one can see when it ends."""
+    if target.own is not None and outcome.accepted:
+        target.own.wait_empty()

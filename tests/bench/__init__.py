@@ -1,0 +1,1 @@
+"""The benchmark suite: that it measures what it says, not how fast anything is."""

@@ -1,0 +1,110 @@
+"""Every kind of shape is measured with real servers, shortly; figures are to make sense, not to be high."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from bench.measuring import measure
+from bench.million import measure_million
+from bench.run import Run, quick, selected, servers
+from bench.subjects import (
+    SUBJECTS,
+    Aiosmtpd,
+    Exim,
+    OpenSmtpd,
+    OutriderOne,
+    OutriderTwo,
+    Postfix,
+    Subject,
+)
+from bench.work import SHAPES, Kind, Shape
+
+
+def shape_of(kind: Kind, sessions: int) -> Shape:
+    return replace(next(shape for shape in SHAPES if shape.kind is kind), sessions=sessions)
+
+
+@pytest.mark.parametrize("kind", [OutriderTwo, OutriderOne, Postfix, OpenSmtpd, Exim, Aiosmtpd])
+def test_every_server_accepts(kind: type[Subject]) -> None:
+    figure = measure(shape_of(Kind.ACCEPT, 5), kind, 1, 30)
+    assert figure.messages == 30
+    assert figure.rate > 0
+    assert figure.cpu_ms > 0
+    assert figure.peak_mib > 0
+    assert kind.version()
+    assert kind.durability
+    assert ("the rule" in figure.note) == issubclass(kind, OutriderTwo)
+
+
+@pytest.mark.parametrize("kind", [OutriderTwo, Postfix, OpenSmtpd, Exim])
+def test_relayed_mail_arrives(kind: type[Subject]) -> None:
+    figure = measure(shape_of(Kind.RELAY, 5), kind, 1, 30)
+    assert (figure.messages, figure.rate > 0) == (30, True)
+
+
+def test_mail_gets_past_a_dead_host() -> None:
+    figure = measure(shape_of(Kind.DEAD_MX, 2), OutriderOne, 1, 20)
+    assert figure.messages == 20
+    assert "arrived in time" not in figure.note
+
+
+@pytest.mark.parametrize("kind", [OutriderOne, Postfix])
+def test_starttls_is_measured_with_its_latency(kind: type[Subject]) -> None:
+    figure = measure(shape_of(Kind.TLS, 4), kind, 1, 20)
+    assert figure.messages == 20
+    assert 0 < figure.extra["p50_ms"] <= figure.extra["max_ms"]
+
+
+def test_latency_is_taken_at_the_rate_asked_for() -> None:
+    figure = measure(shape_of(Kind.LATENCY, 5), OutriderOne, 1, 40, rate=200.0)
+    assert figure.messages == 40
+    assert figure.rate < 2000
+
+
+def test_idle_sessions_cost_memory() -> None:
+    figure = measure(shape_of(Kind.IDLE, 20), Postfix, 1, 0)
+    assert figure.peak_mib > figure.extra["before_mib"]
+
+
+def test_a_long_queue_is_started_on_and_goes_on() -> None:
+    figure = measure_million(shape_of(Kind.MILLION, 0), OutriderTwo, 1, messages=2000, watched_s=0.5)
+    assert 0 < figure.extra["ready_s"] <= figure.extra["accepted_s"]
+    assert figure.messages >= 2
+
+
+def test_servers_take_turns_in_changing_order() -> None:
+    run = Run(2, 0.01)
+    tiny = [replace(shape, fewest=10, most=10) for shape in quick(selected("20 sessions kept"))]
+    run.shape(next(shape for shape in tiny if shape.kind is Kind.ACCEPT), servers("1 process; aiosmtpd"))
+    order = [(figure.round, figure.subject) for figure in run.figures]
+    one, other = OutriderOne.name, Aiosmtpd.name
+    assert order == [(1, one), (1, other), (2, other), (2, one)]
+    assert run.failures == []
+
+
+def test_a_server_that_fails_is_reported_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Subject) -> int:
+        raise RuntimeError("no such program")
+
+    monkeypatch.setattr(Aiosmtpd, "start", broken)
+    run = Run(1, 0.01)
+    shape = replace(shape_of(Kind.ACCEPT, 2), fewest=10, most=10, few=False)
+    run.shape(shape, [Aiosmtpd, OutriderOne])
+    assert [figure.subject for figure in run.figures] == [OutriderOne.name]
+    assert run.failures == [f"aiosmtpd, {shape.name}: no such program"]
+
+
+def test_words_choose_shapes_and_servers() -> None:
+    assert [shape.name for shape in selected("1 MiB; idle")] == [
+        "accept 1 MiB, 10 sessions kept",
+        "1,000 idle sessions",
+    ]
+    assert servers("postfix") == [Postfix]
+    assert selected("") == list(SHAPES)
+    assert servers("") == list(SUBJECTS)
+
+
+def test_names_are_told_apart() -> None:
+    assert len({shape.name for shape in SHAPES}) == len(SHAPES)
+    assert len({kind.name for kind in SUBJECTS}) == len(SUBJECTS)
