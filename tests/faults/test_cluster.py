@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from types import TracebackType
 from typing import Self
@@ -71,6 +71,16 @@ def load_on(address: str, number: int) -> Load:
     return Load(address, PORT, sessions=4, seed=number, prefix=f"n{number}-")
 
 
+def more_than(load: Load, number: int) -> Callable[[], bool]:
+    """Whether so many messages were acknowledged."""
+    return lambda: len(load.acknowledged) > number
+
+
+def arrived(sink: Sink, names: Sequence[str]) -> Callable[[], bool]:
+    """Whether there was mail for all of them."""
+    return lambda: all(sink.arrived_for(name) for name in names)
+
+
 @pytest.mark.covers("FAULT-F2", "FAULT-F14", "SEC-213")
 def test_a_node_killed_under_load_loses_nothing_and_the_other_takes_over(postgres_dsn: str) -> None:
     first, second = loopback_address(), loopback_address()
@@ -82,17 +92,13 @@ def test_a_node_killed_under_load_loses_nothing_and_the_other_takes_over(postgre
     ):
         with load_on(first, 1) as load_one, load_on(second, 2) as load_two:
             for number in range(ROUNDS):
-                taken = len(load_one.acknowledged)
-                wait_until(lambda taken=taken: len(load_one.acknowledged) > taken + 10, "mail at the first")
+                wait_until(more_than(load_one, len(load_one.acknowledged) + 10), "mail at the first")
                 time.sleep(chance.uniform(0.0, 0.5))
                 one.kill()
                 # Its mail moves on while it is away.
-                tokens = [(mail.token, mail.recipients[0]) for mail in list(load_one.acknowledged.values())]
-                wait_until(
-                    lambda tokens=tokens: all(sink.arrived_for(name) for _, name in tokens),
-                    f"the other node to deliver all of it after kill {number + 1}",
-                    60,
-                )
+                names = [mail.recipients[0] for mail in list(load_one.acknowledged.values())]
+                what = f"the other node to deliver all of it after kill {number + 1}"
+                wait_until(arrived(sink, names), what, 60)
                 if number < ROUNDS - 1:
                     one.start()
         check_accounts(two, (load_one, load_two), sink, ROUNDS)

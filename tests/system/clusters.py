@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from tests.faults.sites import relay
 from tests.peers.outrider_server import OutriderServer
-from tests.peers.rooms import PATIENCE_S
 
 LEASE_S = 3
 
 
-def node(
-    name: str, address: str, next_hop: str, dsn: str, *, ready_within_s: float = PATIENCE_S, **more: object
-) -> OutriderServer:
+def node(name: str, address: str, next_hop: str, dsn: str, **more: object) -> OutriderServer:
     """A server called `name`.example at `address` that relays for loopback, its spool in that database."""
     settings = relay(address, next_hop, **more)
     spool = {"backend": "postgresql", "dsn": dsn, "reserve": 0, "inline_limit": 8192, "lease": LEASE_S}
-    return OutriderServer(
-        {**settings, "hostname": f"{name}.example", "spool": spool}, title=name, ready_within_s=ready_within_s
-    )
+    return OutriderServer({**settings, "hostname": f"{name}.example", "spool": spool}, title=name)

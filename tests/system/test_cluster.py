@@ -224,7 +224,7 @@ def test_a_rate_holds_over_all_nodes(postgres_dsn: str) -> None:
 
 def test_two_nodes_of_one_name_are_refused(cluster: Cluster, postgres_dsn: str) -> None:
     address = loopback_address()
-    twin = node("one", address, cluster.sink.address, postgres_dsn, ready_within_s=90.0)
+    twin = node("one", address, cluster.sink.address, postgres_dsn)
     with pytest.raises(RuntimeError, match="another process uses this spool as"), twin:
         pytest.fail("it started")
     cluster.send(0, "ann@far.example")
