@@ -24,6 +24,8 @@ MAX_REQUEST = 4 * 1024 * 1024
 """Octets of one request line: room for some 100,000 ids."""
 MAX_ROW = 64 * 1024 * 1024
 """Octets of one answer line: `queue show --content` of an ordinary message."""
+MAX_PATH = 107
+"""Octets of a unix socket's path, as the kernel has it."""
 REQUEST_TIMEOUT_S = 30.0
 RETRY_S = 1.0
 _BACKLOG = 64
@@ -53,7 +55,8 @@ def open_control(path: Path) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     old = os.umask(0o177)
     try:
-        listening.bind(short_path(path))
+        with short_path(path) as short:
+            listening.bind(short)
         listening.listen(_BACKLOG)
     except OSError:
         listening.close()
@@ -162,7 +165,8 @@ def call(data_dir: Path, command: str, arguments: dict[str, Any]) -> Iterator[Ro
 def _connect(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.connect(short_path(path))
+        with short_path(path) as short:
+            connection.connect(short)
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
         raise NoServer(str(path)) from None
@@ -173,13 +177,20 @@ def _connect(path: Path) -> socket.socket:
     return connection
 
 
-def short_path(path: Path) -> str:
-    """A unix socket's path may have 107 octets; a path relative to here may be shorter."""
-    absolute = str(path)
-    if len(os.fsencode(absolute)) <= 107:
-        return absolute
-    relative = os.path.relpath(absolute)
-    return min(absolute, relative, key=len)
+@contextlib.contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """The path of a unix socket in a form that is short enough: a long one leads through its open folder.
+
+    Raises OSError when there is no such folder.
+    """
+    if len(os.fsencode(path)) <= MAX_PATH:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def encode(value: Row) -> bytes:

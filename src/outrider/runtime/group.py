@@ -323,7 +323,8 @@ class _Conversation:
 
     async def __aenter__(self) -> Self:
         try:
-            self._reader, self._writer = await asyncio.open_unix_connection(short_path(self._path))
+            with short_path(self._path) as short:
+                self._reader, self._writer = await asyncio.open_unix_connection(short)
         except OSError as error:
             raise WorkerSilent(f"nobody is at its socket ({error.strerror or error})") from error
         return self
