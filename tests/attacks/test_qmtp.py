@@ -9,6 +9,7 @@ import pytest
 
 from tests.attacks.target import Target
 from tests.attacks.wire import Wire
+from tests.netstring_lengths import MALFORMED_LENGTHS
 
 QMTP = 2209
 
@@ -71,19 +72,7 @@ def test_one_answer_for_each_recipient(target: Target) -> None:
         assert answers(wire, 3) == [b"K", b"D", b"D"]
 
 
-LENGTHS = [
-    b"99999999999:",
-    b"-1:",
-    b"007:",
-    b" 6:",
-    b"6 :",
-    b"1_0:",
-    b"+6:",
-    "６:".encode(),
-    b":",
-    b"1" * 1_000_000,
-]
-LENGTHS += [b"no colon", b"6;", b"0x6:", b"6.0:"]
+LENGTHS = [*MALFORMED_LENGTHS, b"no colon", b"6;", b"0x6:", b"6.0:"]
 
 
 @pytest.mark.covers("SEC-176")

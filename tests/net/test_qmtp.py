@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.net.client_jobs import HELLO, SETTINGS, TRACE, Noted, file_content, hop, job, script, serving
+from tests.netstring_lengths import MALFORMED_LENGTHS
 
 from outrider.delivery.interface import ConnectFailed, RequirementUnmet
 from outrider.model.content import inline_content
@@ -137,16 +138,7 @@ class TestServer:
     @pytest.mark.parametrize(
         "octets",
         [
-            b"99999999999:",
-            b"-1:",
-            b"007:",
-            b" 6:",
-            b"6 :",
-            b"1_0:",
-            b"+6:",
-            "６:".encode(),
-            b":",
-            b"1" * 1_000_000,
+            *MALFORMED_LENGTHS,
         ],
     )
     async def test_malformed_lengths_end_the_session(self, address: str, octets: bytes) -> None:

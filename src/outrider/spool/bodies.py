@@ -264,8 +264,6 @@ class BodyFileWriter:
         """The sync of the directory, under way since the file was made."""
         self._digests = bytearray()
         self._size = 0
-        self._written = 0
-        """Octets the file has."""
         self._failed = False
         self._body: FileBody | None = None
         self._guard = threading.Lock()
@@ -354,18 +352,15 @@ class BodyFileWriter:
         self._named = self._files.begin_directory_sync(self._name)
 
     def _append(self, view: memoryview) -> None:
+        begin = len(self._digests) // PIECE_DIGEST * PIECE  # all before were whole pieces
         for start in range(0, len(view), PIECE):
             self._digests += piece_digest(view[start : start + PIECE])
         left = view
         while left:
             left = left[os.write(self._descriptor, left) :]
-        self._begin_writeback(len(view))
+        # The device begins while the next octets arrive: the sync at the end then waits for little.
+        os.posix_fadvise(self._descriptor, begin, len(view), os.POSIX_FADV_DONTNEED)
         self._files.step("body written")
-
-    def _begin_writeback(self, octets: int) -> None:
-        """Have the device begin while the next octets arrive: the sync at the end then waits for little."""
-        os.posix_fadvise(self._descriptor, self._written, octets, os.POSIX_FADV_DONTNEED)
-        self._written += octets
 
     def _seal_file(self) -> None:
         if self._descriptor < 0:

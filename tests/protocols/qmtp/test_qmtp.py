@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.netstring_lengths import MALFORMED_LENGTHS
 
 from outrider.model.address import Address, AddressError, Domain, parse_address
 from outrider.model.reply import Reply
@@ -99,16 +100,7 @@ class TestServer:
     @pytest.mark.parametrize(
         "octets",
         [
-            b"99999999999:",
-            b"-1:",
-            b"007:",
-            b" 6:",
-            b"6 :",
-            b"1_0:",
-            b"+6:",
-            "６:".encode(),
-            b":",
-            b"1" * 1_000_000,
+            *MALFORMED_LENGTHS,
             b"1111111",
             b"EHLO x\r\n",
             b"6:\ntest\n;",
