@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from tests.peers.tools import SmtpSink, smtp_source
 from bench.accounting import Account
 from bench.hosts import DeadHost, IdleSessions
 from bench.subjects import Subject
-from bench.work import KIB, RECIPIENT, Figure, Kind, Shape, Work
+from bench.work import CLIENT_NAME, KIB, RECIPIENT, Figure, Kind, Shape, Work
 from outrider.benchmark.driving import drive
 from outrider.benchmark.plan import Outcome, Plan, percentile
 from outrider.benchmark.processes import PeakMemory, pss_kib
@@ -32,6 +34,8 @@ ARRIVAL_LIMIT_S = 90.0
 GENERATORS = 2
 """Processes of our own generator."""
 SINK_BACKLOG_PAUSE_S = 0.02
+HANDSHAKES_S = 3
+"""How long handshakes are counted; OpenSSL's client wants whole seconds."""
 
 
 _Result = tuple[int, float, Outcome | None]
@@ -65,18 +69,23 @@ def measure(shape: Shape, kind: type[Subject], number: int, messages: int, rate:
         if shape.kind in (Kind.RELAY, Kind.DEAD_MX):
             sink = stack.enter_context(CountingSink(loopback_address(), PORT))
             hops.append((sink.address, PORT))
-        tls = _tls_files() if shape.kind is Kind.TLS else None
-        work = Work(loopback_address(), PORT, shape.sessions, tuple(hops), tls)
+        mutual = shape.kind in (Kind.AMTP, Kind.HANDSHAKE)
+        tls = _server_files() if mutual or shape.kind is Kind.TLS else None
+        client = loopback_address() if mutual else ""
+        work = Work(loopback_address(), PORT, shape.sessions, tuple(hops), tls, client)
         account = stack.enter_context(Account())
         subject = stack.enter_context(kind(work))
         account.watch(subject.pid)
         blank = Figure(shape.name, kind.name, number, messages, 0.0, 0.0, 0.0)
         if shape.kind is Kind.IDLE:
             return _idle(blank, shape, subject, account)
-        return _loaded(blank, account, subject, lambda: _put_load(shape, subject, messages, rate, sink))
+        return _loaded(
+            shape, blank, account, subject, lambda: _put_load(shape, subject, messages, rate, sink)
+        )
 
 
 def _loaded(
+    shape: Shape,
     blank: Figure,
     account: Account,
     subject: Subject,
@@ -91,8 +100,8 @@ def _loaded(
     if outcome is not None:
         ordered = sorted(outcome.times)
         extra = {f"{name}_ms": 1000 * percentile(ordered, share) for name, share in SHARES.items()}
-    note = "" if messages == blank.messages else f"{messages} of {blank.messages} arrived in time"
-    explained = subject.explained()
+    note = "" if messages >= blank.messages else f"{messages} of {blank.messages} arrived in time"
+    explained = "" if shape.kind is Kind.HANDSHAKE else subject.explained()
     return replace(
         blank,
         messages=messages,
@@ -107,7 +116,9 @@ def _loaded(
 def _put_load(
     shape: Shape, subject: Subject, messages: int, rate: float, sink: CountingSink | None
 ) -> _Result:
-    if shape.kind in (Kind.TLS, Kind.LATENCY):
+    if shape.kind is Kind.HANDSHAKE:
+        return _handshakes(subject)
+    if shape.kind in (Kind.TLS, Kind.LATENCY, Kind.CLEAR, Kind.AMTP):
         outcome = _drive(shape, subject, messages, rate)
         return outcome.accepted, outcome.ended - outcome.began, outcome
     began = time.monotonic()
@@ -135,14 +146,21 @@ def _smtp_source(shape: Shape, subject: Subject, messages: int) -> float:
 
 def _drive(shape: Shape, subject: Subject, messages: int, rate: float) -> Outcome:
     """By our own generator, which knows TLS, rates and times."""
+    work = subject.work
+    files = _client_files() if work.amtp_client else None
     plan = Plan(
-        host=subject.work.address,
-        port=subject.work.port,
+        host=work.address,
+        port=work.port,
         messages=messages,
         sessions=shape.sessions,
         size=shape.size,
         kept=shape.kept,
         starttls=shape.kind is Kind.TLS,
+        amtp=files is not None,
+        certificate=os.fspath(files.certificate) if files else "",
+        key=os.fspath(files.key) if files else "",
+        helo=CLIENT_NAME,
+        source=work.amtp_client,
         rate=rate,
         recipient=RECIPIENT,
     )
@@ -181,9 +199,39 @@ def _idle(blank: Figure, shape: Shape, subject: Subject, account: Account) -> Fi
     return replace(blank, messages=0, cpu_ms=cpu_ms, peak_mib=kib / KIB, extra=extra)
 
 
+def _handshakes(subject: Subject) -> _Result:
+    """By OpenSSL's own client, one after the other for a fixed time."""
+    work, files = subject.work, _client_files()
+    done = subprocess.run(
+        [
+            *("openssl", "s_time", "-new", "-tls1_3", "-connect", f"{work.address}:{work.port}"),
+            *("-cert", os.fspath(files.certificate), "-key", os.fspath(files.key)),
+            *("-CAfile", os.fspath(files.authority), "-time", str(HANDSHAKES_S)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=10 * HANDSHAKES_S + 60,
+    )
+    found = re.search(r"^(\d+) connections in (\d+) real seconds", done.stdout, re.MULTILINE)
+    if done.returncode or found is None:
+        raise MeasurementFailed(f"{subject.name}: s_time: {done.stdout[-200:]} {done.stderr[-300:]}")
+    return int(found[1]), float(found[2]), None
+
+
 @cache
-def _tls_files() -> TlsFiles:
-    """P-256, as most certificates are by now; the same for every server."""
+def _authority() -> CertificateAuthority:
     folder = Path(tempfile.mkdtemp(prefix="outrider-bench-tls-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return CertificateAuthority(folder).issue("mx.bench.example", client=False)
+    return CertificateAuthority(folder)
+
+
+@cache
+def _server_files() -> TlsFiles:
+    """P-256, as most certificates are by now; the same for every server."""
+    return _authority().issue("mx.bench.example", client=False)
+
+
+@cache
+def _client_files() -> TlsFiles:
+    """As a public CA issues them today: for servers only, whoever shows them (AMTP-2b)."""
+    return _authority().issue(CLIENT_NAME, client=False)

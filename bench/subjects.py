@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -26,7 +27,7 @@ from tests.peers.outrider_server import OutriderServer
 from tests.peers.postfix import PostfixServer
 
 from bench.programs import Program, npm_folder, npm_version
-from bench.work import CONNECT_TIMEOUT_S, DOMAIN, Kind, Shape, Work
+from bench.work import CLIENT_NAME, CONNECT_TIMEOUT_S, DOMAIN, OURS_ALONE, Kind, Shape, Work
 from outrider.benchmark.explained import POLICY, check, random_message
 from outrider.runtime.control import call
 
@@ -40,7 +41,7 @@ class Subject(abc.ABC):
     name: ClassVar[str]
     durability: ClassVar[str]
     """What has happened when the 250 is given."""
-    does_not: ClassVar[frozenset[Kind]] = frozenset({Kind.MILLION})
+    does_not: ClassVar[frozenset[Kind]] = OURS_ALONE
     """Kinds of shapes that it cannot take part in."""
     is_library: ClassVar[bool] = False
     """It is a small program around a library."""
@@ -113,7 +114,7 @@ hostname = "mx.outrider.example"
 data_dir = "{data_dir}"
 workers = {self.workers}
 [[listeners]]
-protocol = "smtp"
+protocol = "{"amtp" if work.amtp_client else "smtp"}"
 address = "{work.address}"
 port = {work.port}
 max_connections = 20_000
@@ -140,20 +141,31 @@ messages_per_session = 1_000_000_000
         return f"smtp:[{hops[0][0]}]:{hops[0][1]}" if len(hops) == 1 else "mx"
 
     def _name_server(self) -> str:
-        """Hosts in an order of preference come from MX records, as they do in life."""
-        if len(self.work.hops) < 2:
+        """Hosts in an order of preference come from MX records, clients have their names, as in life."""
+        zones = {}
+        if len(self.work.hops) > 1:
+            numbered = list(enumerate(address for address, _ in self.work.hops))
+            records = [f"@ MX {10 * number + 10} host{number}" for number, _ in numbered]
+            records += [f"host{number} A {address}" for number, address in numbered]
+            zones[DOMAIN] = "\n".join(records)
+        if self.work.amtp_client:
+            zones[CLIENT_NAME] = f"@ A {self.work.amtp_client}"
+            zones[ip_address(self.work.amtp_client).reverse_pointer] = f"@ PTR {CLIENT_NAME}."
+        if not zones:
             return ""
-        numbered = list(enumerate(address for address, _ in self.work.hops))
-        records = [f"@ MX {10 * number + 10} host{number}" for number, _ in numbered]
-        records += [f"host{number} A {address}" for number, address in numbered]
-        server = self._stack.enter_context(BindServer({DOMAIN: "\n".join(records)}))
+        server = self._stack.enter_context(BindServer(zones))
         return f'"{server.address}:{server.port}"'
 
     def _tls(self) -> str:
-        files = self.work.tls
+        files, work = self.work.tls, self.work
         if files is None:
             return ""
-        return f'[tls]\ncertificate = "{files.certificate}"\nkey = "{files.key}"\npublic_ca = []\n'
+        authorities = f'"{files.authority}"' if work.amtp_client else ""
+        port = f"[amtp]\nport = {work.port}\n" if work.amtp_client else ""
+        return (
+            f'[tls]\ncertificate = "{files.certificate}"\nkey = "{files.key}"\n'
+            f"public_ca = [{authorities}]\n{port}"
+        )
 
     def waiting(self) -> int:
         counts = next(iter(call(self._server.folder / "data", "queue.count", {})))
@@ -172,6 +184,33 @@ class OutriderOne(OutriderTwo):
     name = "Outrider, 1 process"
     does_not = frozenset({Kind.MILLION})
     workers = 1
+
+
+class OpenSsl(Subject):
+    """OpenSSL's own server, which does the handshake and no more: what a handshake costs at least."""
+
+    name = "OpenSSL alone"
+    durability = "nothing: it takes no mail"
+
+    @classmethod
+    def takes_part(cls, shape: Shape) -> bool:
+        return shape.kind is Kind.HANDSHAKE
+
+    @classmethod
+    def version(cls) -> str:
+        done = subprocess.run(["openssl", "version"], capture_output=True, check=True)
+        return done.stdout.decode().split()[1]
+
+    def start(self) -> int:
+        work, files = self.work, self.work.tls
+        assert files is not None
+        program = self._stack.enter_context(Program("openssl", work.address, work.port, {}))
+        # In this mode it does not look at its standard input, and waits for a request that never comes.
+        return program.start(
+            *("openssl", "s_server", "-www", "-quiet", "-accept", f"{work.address}:{work.port}"),
+            *("-cert", os.fspath(files.certificate), "-key", os.fspath(files.key)),
+            *("-CAfile", os.fspath(files.authority), "-Verify", "2"),
+        )
 
 
 class Postfix(Subject):
@@ -242,7 +281,7 @@ class OpenSmtpd(Subject):
     durability = "nothing synced: a power cut loses mail"
     # 6.8 cannot use a private key with OpenSSL 3; its next hops come from DNS alone; and with a listen queue
     # of five it loses some of a hundred sessions that begin at once.
-    does_not = frozenset({Kind.TLS, Kind.DEAD_MX, Kind.LATENCY, Kind.MILLION})
+    does_not = OURS_ALONE | {Kind.TLS, Kind.DEAD_MX, Kind.LATENCY}
 
     @classmethod
     def version(cls) -> str:
@@ -311,7 +350,7 @@ class Exim(Subject):
     name = "Exim"
     durability = "body file and header file synced"
     # Set up as the others it defers all mail; until somebody knows why, that is our fault and no figure.
-    does_not = frozenset({Kind.DEAD_MX, Kind.MILLION})
+    does_not = OURS_ALONE | {Kind.DEAD_MX}
 
     @classmethod
     def version(cls) -> str:
@@ -380,7 +419,7 @@ class _Library(Subject):
     """A program of ours around a library: it stores what it gets, and that is all."""
 
     durability = "the file synced"
-    does_not = frozenset({Kind.RELAY, Kind.DEAD_MX, Kind.MILLION})
+    does_not = OURS_ALONE | {Kind.RELAY, Kind.DEAD_MX}
     is_library = True
 
     def _run(self, title: str, *command: str, environment: dict[str, str] | None = None) -> int:
@@ -441,6 +480,7 @@ def _package_version(image_name: str, package: str) -> str:
 SUBJECTS: tuple[type[Subject], ...] = (
     OutriderTwo,
     OutriderOne,
+    OpenSsl,
     Postfix,
     OpenSmtpd,
     Exim,

@@ -11,6 +11,7 @@ KIB = 1024
 MIB = 1024 * KIB
 DOMAIN = "bench.example"
 RECIPIENT = f"ann@{DOMAIN}"
+CLIENT_NAME = "client.example"
 CONNECT_TIMEOUT_S = 5
 """Of every server towards next hops, so that a round with a dead host is not all waiting."""
 
@@ -32,6 +33,16 @@ class Kind(Enum):
     """Hold sessions that say nothing."""
     MILLION = "million"
     """Start with a full queue."""
+    CLEAR = "clear"
+    """Take messages durably in the clear from our own generator: what AMTP is held against."""
+    AMTP = "amtp"
+    """Take them over kept sessions under mutual TLS, from a host that proves its name."""
+    HANDSHAKE = "handshake"
+    """Do full handshakes with certificates on both sides, and nothing more."""
+
+
+OURS_ALONE = frozenset({Kind.MILLION, Kind.CLEAR, Kind.AMTP, Kind.HANDSHAKE})
+"""What nobody else is measured with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,9 @@ SHAPES = (
     Shape("relay, first of two next hops dead", Kind.DEAD_MX, 20, fewest=500, most=3000, most_rounds=3),
     Shape("latency at half load, up to 100 sessions", Kind.LATENCY, 100, fewest=300),
     Shape("1,000 idle sessions", Kind.IDLE, 1000, most_rounds=3, target="under 120 MiB"),
+    Shape("SMTP in the clear, 20 sessions kept, our generator", Kind.CLEAR, 20),
+    Shape("AMTP, 20 sessions kept, our generator", Kind.AMTP, 20, target="0.7 x the row above"),
+    Shape("mutual TLS 1.3 handshakes, one client", Kind.HANDSHAKE, 1, fewest=0, kept=False),
     Shape("a million queued, restart", Kind.MILLION, 0, most_rounds=3, target="serving within 10 s"),
 )
 
@@ -94,6 +108,8 @@ class Work:
     hops: tuple[tuple[str, int], ...] = ()
     """Where all mail goes, in this order; nowhere: it is thrown away, or stays in the queue."""
     tls: TlsFiles | None = None
+    amtp_client: str = ""
+    """The address from which a client comes that has proven its name (CLIENT_NAME); "" = no AMTP."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from bench.subjects import (
     Aiosmtpd,
     Exim,
     OpenSmtpd,
+    OpenSsl,
     OutriderOne,
     OutriderTwo,
     Postfix,
@@ -54,6 +55,20 @@ def test_starttls_is_measured_with_its_latency(kind: type[Subject]) -> None:
     figure = measure(shape_of(Kind.TLS, 4), kind, 1, 20)
     assert figure.messages == 20
     assert 0 < figure.extra["p50_ms"] <= figure.extra["max_ms"]
+
+
+@pytest.mark.parametrize("kind", [Kind.CLEAR, Kind.AMTP])
+def test_our_own_generator_puts_load_in_the_clear_and_by_amtp(kind: Kind) -> None:
+    figure = measure(shape_of(kind, 4), OutriderOne, 1, 40)
+    assert (figure.messages, figure.cpu_ms > 0) == (40, True)
+    assert "the rule" in figure.note
+
+
+@pytest.mark.parametrize("kind", [OutriderOne, OpenSsl])
+def test_handshakes_are_counted(kind: type[Subject]) -> None:
+    figure = measure(shape_of(Kind.HANDSHAKE, 1), kind, 1, 0)
+    assert figure.messages > 10
+    assert figure.cpu_ms > 0
 
 
 def test_latency_is_taken_at_the_rate_asked_for() -> None:

@@ -116,3 +116,18 @@ def test_the_published_page_is_made_from_the_published_figures() -> None:
     page = PAGE.read_text("utf-8")
     assert put_between(page, f"![Messages a second]({CHART.name})\n\n{tables(known)}") == page
     assert CHART.read_text("utf-8") == drawing(known)
+
+
+def test_amtp_stands_beside_the_clear_with_its_ratio() -> None:
+    text = tables(record(figure(Kind.CLEAR, OURS, 1.0), figure(Kind.AMTP, OURS, 1.25)))
+    assert "### AMTP beside SMTP in the clear" in text
+    assert (
+        "| Outrider, 2 workers | 1,000 (1,000-1,000) | 800 (800-800) | 0.80 (target 0.7) | 0.50 | 0.50 |"
+        in text
+    )
+    assert "### Messages a second" not in text
+
+
+def test_handshakes_are_told_for_a_cpu_second() -> None:
+    text = tables(record(figure(Kind.HANDSHAKE, OURS, 2.0)))
+    assert "| Outrider, 2 workers | 500 (500-500) | 0.50 | 2,000 |" in text

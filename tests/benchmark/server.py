@@ -21,10 +21,17 @@ class Scripted:
     hang_up_after: int = 0
     """Close the connection after so many messages."""
     context: ssl.SSLContext | None = None
+    implicit: bool = False
+    """TLS from the first octet."""
     connections: int = 0
     messages: int = 0
     handshakes: int = 0
     octets: list[int] = field(default_factory=list)
+    mail_commands: list[bytes] = field(default_factory=list)
+    certificates: list[bytes] = field(default_factory=list)
+    """Of clients (DER), for connections that were TLS from the first octet."""
+    clients: set[str] = field(default_factory=set)
+    """Their addresses."""
     port: int = 0
 
 
@@ -39,7 +46,8 @@ def scripted(server: Scripted) -> Iterator[Scripted]:
     def accept() -> None:
         with contextlib.suppress(OSError):
             while True:
-                client, _ = listening.accept()
+                client, address = listening.accept()
+                server.clients.add(address[0])
                 open_sockets.append(client)
                 server.connections += 1
                 threading.Thread(target=serve, args=(client,), daemon=True).start()
@@ -64,11 +72,19 @@ def _session(server: Scripted, client: socket.socket, lock: threading.Lock) -> N
     if server.silent:
         client.recv(1)
         return
+    if server.implicit:
+        assert server.context is not None
+        secured = server.context.wrap_socket(client, server_side=True)
+        server.handshakes += 1
+        server.certificates.append(secured.getpeercert(binary_form=True) or b"")
+        client = secured
     client.sendall(b"220-two\r\n220 lines\r\n")
     lines = client.makefile("rb")
     sent = 0
     while line := lines.readline():
         verb = line.split()[0].upper()
+        if verb == b"MAIL":
+            server.mail_commands.append(line)
         if verb == b"STARTTLS" and server.context is not None:
             client.sendall(b"220 go on\r\n")
             client = server.context.wrap_socket(client, server_side=True)

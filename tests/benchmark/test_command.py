@@ -26,7 +26,9 @@ def result(*words: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("options", [[], ["--workers", "2", "--starttls", "--new-connections"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--workers", "2", "--starttls", "--new-connections"], ["--amtp", "--workers", "2"]]
+)
 def test_a_server_of_its_own_is_measured_and_explains_the_run(tmp_path: Path, options: list[str]) -> None:
     found = result("--messages", "60", "--sessions", "3", "--folder", os.fspath(tmp_path), *options)
     assert (found["accepted"], found["failed"]) == (60, 0)
@@ -38,6 +40,19 @@ def test_a_server_of_its_own_is_measured_and_explains_the_run(tmp_path: Path, op
     assert "the rule" in found["explained"]
     assert found["machine"]["cores"] >= 1
     assert not list(tmp_path.iterdir())
+
+
+def test_connections_alone_are_measured(tmp_path: Path) -> None:
+    found = result(
+        "--messages", "20", "--sessions", "2", "--amtp", "--no-mail", "--folder", os.fspath(tmp_path)
+    )
+    assert (found["accepted"], found["failed"]) == (20, 0)
+    assert "explained" not in found
+    assert not list(tmp_path.iterdir())
+
+
+def test_amtp_and_starttls_exclude_each_other() -> None:
+    assert bench("--amtp", "--starttls").returncode == 2
 
 
 def test_a_running_server_is_measured_from_outside() -> None:

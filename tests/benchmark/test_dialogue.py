@@ -54,6 +54,16 @@ def test_starttls_comes_before_the_first_message_and_greets_again() -> None:
     assert said[:6] == ["", HELLO, "STARTTLS\r\n", "handshake", HELLO, "due"]
 
 
+def test_amtp_begins_with_the_handshake_and_names_the_code() -> None:
+    said = talk(Plan("127.0.0.1", 25, amtp=True, mpc="net/individual"), GOOD, [False])
+    mail = "MAIL FROM:<load@client.example> MPC=net/individual\r\n"
+    assert said == ["handshake", "", HELLO, "due", mail, RCPT, "DATA\r\n", "message", "QUIT\r\n"]
+
+
+def test_a_connection_without_mail_greets_and_leaves() -> None:
+    assert talk(Plan("127.0.0.1", 25, mail=False), GOOD, [False]) == ["", HELLO, "QUIT\r\n"]
+
+
 def test_pipelining_sends_the_envelope_in_one_go() -> None:
     said = talk(Plan("127.0.0.1", 25, pipelining=True), GOOD, [False])
     assert said[3] == MAIL + RCPT + "DATA\r\n"

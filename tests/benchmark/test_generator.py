@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from outrider.benchmark.driving import drive
 from outrider.benchmark.generator import generate
 from outrider.benchmark.plan import Plan
 from tests.benchmark.server import Scripted, scripted
-from tests.peers.certificates import CertificateAuthority
+from tests.peers.certificates import CertificateAuthority, TlsFiles
 
 
 def test_kept_sessions_send_all_messages_over_few_connections() -> None:
@@ -66,6 +70,62 @@ def test_tls_is_begun_on_every_connection(tmp_path: Path) -> None:
     with scripted(Scripted(context=context)) as server:
         outcome = generate(Plan("127.0.0.1", server.port, messages=12, sessions=3, kept=False, starttls=True))
     assert (outcome.accepted, outcome.failures, server.handshakes) == (12, {}, 12)
+
+
+def mutual(folder: Path) -> tuple[ssl.SSLContext, TlsFiles]:
+    """What a server needs that looks at its clients' certificates, and a client's files."""
+    authority = CertificateAuthority(folder)
+    files = authority.issue("mx.bench.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    context.load_verify_locations(authority.authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context, authority.issue("client.example")
+
+
+def amtp_plan(server: Scripted, files: TlsFiles, **more: Any) -> Plan:
+    return Plan(
+        "127.0.0.1",
+        server.port,
+        amtp=True,
+        certificate=os.fspath(files.certificate),
+        key=os.fspath(files.key),
+        **more,
+    )
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_amtp_sessions_show_a_certificate_and_a_code(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    context, files = mutual(tmp_path)
+    context.minimum_version = context.maximum_version = version
+    with scripted(Scripted(context=context, implicit=True)) as server:
+        outcome = generate(amtp_plan(server, files, messages=12, sessions=3))
+    assert (outcome.accepted, outcome.failures, server.handshakes) == (12, {}, 3)
+    assert set(server.mail_commands) == {b"MAIL FROM:<load@client.example> MPC=com/individual\r\n"}
+    shown = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    assert set(server.certificates) == {shown.public_bytes(serialization.Encoding.DER)}
+
+
+def test_connections_without_mail_are_counted_by_their_greeting(tmp_path: Path) -> None:
+    context, files = mutual(tmp_path)
+    with scripted(Scripted(context=context, implicit=True)) as server:
+        outcome = generate(amtp_plan(server, files, messages=9, sessions=2, kept=False, mail=False))
+    assert (outcome.accepted, outcome.failures) == (9, {})
+    assert (server.connections, server.messages) == (9, 0)
+
+
+def test_a_client_without_a_certificate_gets_nowhere(tmp_path: Path) -> None:
+    context, _ = mutual(tmp_path)
+    with scripted(Scripted(context=context, implicit=True)) as server:
+        outcome = generate(Plan("127.0.0.1", server.port, messages=3, sessions=1, amtp=True))
+    assert (outcome.accepted, outcome.failed) == (0, 3)
+
+
+def test_the_local_address_can_be_chosen() -> None:
+    with scripted(Scripted()) as server:
+        outcome = generate(Plan("127.0.0.1", server.port, messages=2, sessions=1, source="127.0.0.9"))
+    assert outcome.accepted == 2
+    assert server.clients == {"127.0.0.9"}
 
 
 def test_refusals_are_counted_and_the_rest_goes_on() -> None:

@@ -11,15 +11,25 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from outrider.config.schema import Config, Delivery, Domain, Net, Route
+from outrider.delivery.amtp_hops import AmtpSending
 from outrider.delivery.interface import ConnectFailed, Hop, Job, LocalTransport, RequirementUnmet
 from outrider.delivery.item_runner import ItemRunner, Rules
 from outrider.delivery.local import DiscardTransport
-from outrider.delivery.lookup import HostAddresses, LookupFailed, MxRecords, NoRecords, NoSuchName
+from outrider.delivery.lookup import (
+    HostAddresses,
+    LookupFailed,
+    MxRecords,
+    NoRecords,
+    NoSuchName,
+    ServiceRecords,
+)
 from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.observer import NullDeliveryObserver
 from outrider.delivery.queue_manager import QueueManager
+from outrider.delivery.queue_parts import QueueParts
 from outrider.delivery.reports import reporting_for
 from outrider.delivery.results import deferred, failed
+from outrider.delivery.surroundings import Surroundings
 from outrider.model.address import Address, parse_address
 from outrider.model.content import inline_content
 from outrider.model.envelope import Envelope, Notify, Recipient
@@ -39,6 +49,7 @@ from outrider.routing.local_tables import load_tables
 from outrider.routing.mail_exchangers import Exchanger, Ourselves
 from outrider.routing.private_addresses import address_guard
 from outrider.routing.routes import RouteTable
+from outrider.routing.services import Service
 from outrider.testing.memory_spool import MemorySpool
 
 START = 1_800_000_000.0
@@ -181,13 +192,15 @@ class ScriptedDialler:
         """By recipient address; all others are delivered."""
         self.on_send: Callable[[ScriptedConnection, Job], Mapping[int, DeliveryResult] | None] | None = None
         self.failure = deferred("4.4.1", "connection refused")
+        self.answering: set[str] = set()
+        """Of those that are `down`: hosts that do speak, and refuse."""
 
     async def connect(self, hop: Hop, address: IPv4Address | IPv6Address | str) -> ScriptedConnection:
         self.dialled.append((hop.protocol, hop.host, str(address)))
         await asyncio.sleep(0)
         if {hop.host, str(address), f"{hop.protocol}:{hop.host}"} & self.down:
-            raise ConnectFailed(self.failure)
-        if hop.host in self.unmet:
+            raise ConnectFailed(self.failure, answered=hop.host in self.answering)
+        if {hop.host, f"{hop.protocol}:{hop.host}"} & self.unmet:
             raise RequirementUnmet(failed("5.7.5", f"{hop.host} offers no TLS"))
         connection = ScriptedConnection(self, hop, address)
         self.connections.append(connection)
@@ -210,6 +223,7 @@ class FakeLookup:
     def __init__(self) -> None:
         self.mx_answers: dict[str, MxRecords | LookupFailed] = {}
         self.address_answers: dict[str, tuple[str, ...] | LookupFailed] = {}
+        self.service_answers: dict[str, ServiceRecords | LookupFailed] = {}
         self.asked: list[str] = []
 
     async def mx(self, domain: str) -> MxRecords:
@@ -226,9 +240,22 @@ class FakeLookup:
             raise answer
         return HostAddresses(tuple(ip_address(one) for one in answer))
 
+    async def services(self, domain: str) -> ServiceRecords:
+        self.asked.append(f"SRV {domain}")
+        answer = self.service_answers.get(domain, NoRecords("none"))
+        if isinstance(answer, LookupFailed):
+            raise answer
+        return answer
+
 
 def mx(*records: tuple[int, str]) -> MxRecords:
     return MxRecords(tuple(Exchanger(preference, host) for preference, host in records))
+
+
+def srv(*records: tuple[int, str], port: int = 10_125, secure: bool = False) -> ServiceRecords:
+    """SRV records of (priority, target)."""
+    services = tuple(Service(priority, 1, port, target) for priority, target in records)
+    return ServiceRecords(services, secure)
 
 
 def no_such_name() -> NoSuchName:
@@ -254,12 +281,22 @@ def make_config(
     )
 
 
+def surroundings(
+    lookup: FakeLookup, net: Net | None = None, ourselves: Ourselves | None = None
+) -> Surroundings:
+    """What the choice of hosts depends on; chance is always a half."""
+    net = net or Net()
+    guard = address_guard(net.private_destinations)
+    return Surroundings(lookup, net, guard, ourselves or Ourselves(), lambda: 0.5)
+
+
 def make_rules(
     config: Config,
     lookup: FakeLookup,
     *,
     transports: Mapping[str, LocalTransport] | None = None,
     ourselves: Ourselves = Ourselves(),  # noqa: B008 - a frozen value
+    amtp: AmtpSending | None = None,
 ) -> Rules:
     counter = itertools.count(1)
     tables = load_tables(config, lambda path: "")
@@ -268,9 +305,7 @@ def make_rules(
         delivery=config.delivery,
         routes=routes,
         reporting=reporting_for(config, tables, routes, lambda _: MessageId(f"report{next(counter)}")),
-        planner=HopPlanner(
-            lookup, config.net, address_guard(config.net.private_destinations), ourselves, lambda: 0.5
-        ),
+        planner=HopPlanner(surroundings(lookup, config.net, ourselves), amtp),
         transports=transports or {"discard": DiscardTransport()},
     )
 
@@ -295,18 +330,13 @@ class World:
         self.lookup = FakeLookup()
         self.observer = Observer()
         self.rules = make_rules(self.config, self.lookup, transports=transports, ourselves=ourselves)
-        self.manager = QueueManager(
-            self.spool,
-            self.rules,
-            self.dialler,
-            self.clock,
-            lambda: 0.5,
-            self.observer,
-            capacity=capacity,
-            paused=paused,
-        )
+        self.manager = QueueManager(self.parts(capacity=capacity, paused=frozenset(paused)), self.rules)
         self._task: asyncio.Task[None] | None = None
         self._ids = itertools.count(1)
+
+    def parts(self, **options: Any) -> QueueParts:
+        """What a queue manager of this world stands on."""
+        return QueueParts(self.spool, self.dialler, self.clock, lambda: 0.5, self.observer, **options)
 
     async def __aenter__(self) -> World:
         await self.spool.start(self.clock.now())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from outrider.config.schema import Delivery, Net
+from outrider.config.schema import Delivery
 from outrider.delivery.carrying import Carrier, Feedback, Outcome
 from outrider.delivery.connections import Connections
 from outrider.delivery.interface import Job
@@ -15,8 +15,6 @@ from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.results import deferred, failed
 from outrider.model.message import StoredMessage
 from outrider.model.result import DeliveryResult, Kind
-from outrider.routing.mail_exchangers import Ourselves
-from outrider.routing.private_addresses import AddressGuard
 from outrider.routing.tls_policy import TlsRequirement
 from outrider.routing.ways import ErrorWay, HostWay, LocalWay, MxWay, Way, parse_way
 from tests.delivery.support import (
@@ -31,6 +29,7 @@ from tests.delivery.support import (
     new_message,
     refused,
     settle_down,
+    surroundings,
 )
 
 
@@ -43,7 +42,7 @@ class Desk:
         self.lookup = FakeLookup()
         self.observer = Observer()
         self.connections = Connections(self.dialler, self.observer)
-        planner = HopPlanner(self.lookup, Net(), AddressGuard(), Ourselves(), lambda: 0.5)
+        planner = HopPlanner(surroundings(self.lookup))
         self.carrier = Carrier(planner, self.connections, {}, Delivery(**settings), self.clock, self.observer)
 
     async def carry(self, recipients: int = 1, way: Way | None = None, domain: str = "b.example") -> Outcome:

@@ -19,6 +19,7 @@ from outrider.delivery.maildir import MaildirTransport, UniqueNames, UnsafeName,
 from outrider.model.address import Address, Domain, parse_address
 from outrider.model.content import Body, Content, InlineBody, inline_content, split_content
 from outrider.model.message import NewMessage, StoredMessage
+from outrider.model.mpc import parse_mpc
 from outrider.model.result import DeliveryResult, Kind
 from outrider.routing.local_users import Mailbox, is_mailbox_name
 from tests.delivery.support import CONTENT, Observer, leased, new_message
@@ -330,3 +331,12 @@ def test_lines_that_mbox_would_quote_are_left_as_they_are() -> None:
     whole = b"Subject: x\r\nContent-Length: 3\r\n\r\nFrom me\r\n>From you\r\n>>From them\r\n"
     on_disk = body_on_disk(inline_content(whole))
     assert on_disk.replace(b"\n", b"\r\n") == whole
+
+
+@pytest.mark.covers("AMTP-14")
+async def test_the_mail_policy_code_stands_on_top_where_there_is_one(tmp_path: Path) -> None:
+    await deliver(f"{tmp_path}/{{user}}", job(mpc=parse_mpc("com/optin")))
+    [path] = files(tmp_path / "ann")
+    assert path.read_bytes().startswith(
+        b"Return-Path: <ann@sender.example>\nDelivered-To: ann@alpha.example\nMPC: com/optin\nReceived:"
+    )

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import pytest
 
 from outrider.config.schema import Delivery
-from outrider.delivery.interface import Dialler
 from outrider.delivery.neighbours import Attendant, SharedQueue
 from outrider.delivery.queue_manager import QueueManager
 from outrider.delivery.sharing import LaneSharing, SoleDeliverer
@@ -59,10 +58,7 @@ class Shared:
 def node(world: World, shared: Shared) -> None:
     """Make the world's manager one that shares its queue."""
     checked: SharedQueue = shared
-    dialler: Dialler = world.dialler
-    world.manager = QueueManager(
-        world.spool, world.rules, dialler, world.clock, lambda: 0.5, world.observer, shared=checked
-    )
+    world.manager = QueueManager(world.parts(shared=checked), world.rules)
 
 
 async def test_pauses_of_other_nodes_hold_from_the_first_round() -> None:

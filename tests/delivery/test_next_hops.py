@@ -8,13 +8,13 @@ import pytest
 
 from outrider.config.schema import Net
 from outrider.delivery.lookup import LookupTemporary, MxRecords, NoRecords, Unusable
-from outrider.delivery.next_hops import HopPlanner, Plan
+from outrider.delivery.next_hops import HopPlanner
+from outrider.delivery.plan import Plan
 from outrider.model.result import Kind
 from outrider.routing.mail_exchangers import Exchanger, Ourselves
-from outrider.routing.private_addresses import address_guard
 from outrider.routing.tls_policy import TlsRequirement
 from outrider.routing.ways import HostWay, MxWay, parse_way
-from tests.delivery.support import FakeLookup, mx, no_such_name
+from tests.delivery.support import FakeLookup, mx, new_message, no_such_name, surroundings
 
 PUBLIC = ("8.8.8.8",)
 
@@ -27,10 +27,8 @@ async def plan(
     net: Net | None = None,
     ourselves: Ourselves | None = None,
 ) -> Plan:
-    net = net or Net()
-    guard = address_guard(net.private_destinations)
-    planner = HopPlanner(lookup, net, guard, ourselves or Ourselves(), lambda: 0.5)
-    return await planner.plan(way or MxWay(), domain)
+    planner = HopPlanner(surroundings(lookup, net, ourselves))
+    return await planner.plan(way or MxWay(), domain, new_message("m", f"ann@{domain}").envelope)
 
 
 def described(found: Plan) -> list[tuple[str, str, int]]:

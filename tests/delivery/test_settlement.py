@@ -15,6 +15,7 @@ from outrider.model.address import parse_address
 from outrider.model.envelope import Notify, Return
 from outrider.model.facts import Fact, Provenance
 from outrider.model.message import MessageId, NewMessage, RecipientState, RecipientStatus
+from outrider.model.mpc import parse_mpc
 from outrider.model.result import DeliveryResult, Kind
 from outrider.routing.local_tables import load_tables
 from outrider.routing.routes import RouteTable
@@ -223,6 +224,13 @@ def test_the_report_is_stored_with_the_settlement_and_has_a_null_sender() -> Non
     assert b"Original-Envelope-Id: QQ314\r\n" in text
     assert settled.settlement.events[-1].kind == "report"
     assert report.id in settled.settlement.events[-1].text
+
+
+@pytest.mark.covers("AMTP-13")
+def test_a_report_is_an_autoresponse_whatever_it_reports_on() -> None:
+    for code in (None, parse_mpc("com/optin")):
+        [report] = after(new_message("m", "a@b.example", mpc=code), {0: FAILED}).settlement.new_messages
+        assert report.envelope.mpc == parse_mpc("net/autoresponse")
 
 
 @pytest.mark.covers("SMTP-6")

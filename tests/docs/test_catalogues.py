@@ -11,6 +11,7 @@ from tools.requirements_index import known_ids
 
 from outrider.cli.main import main
 from outrider.identity import interface as logins
+from outrider.identity.checks import Check
 from outrider.maillog.emitter import Level, render_json
 from outrider.maillog.metrics import Metrics
 from outrider.model.facts import Provenance
@@ -18,12 +19,15 @@ from outrider.model.reply import Reply
 from outrider.model.result import Kind
 from outrider.net import incoming_content
 from outrider.policy.fact_names import CATALOGUE
+from outrider.protocols.amtp import replies as amtp_replies
 from outrider.protocols.smtp import replies as protocol_replies
 from outrider.reception import replies as reception_replies
 from tests.docs.pages import PROJECT, page_name, pages
 
 GUIDE = (PROJECT / "docs" / "operators-guide.md").read_text("utf-8")
+POLICY = (PROJECT / "docs" / "policy.md").read_text("utf-8")
 SMTP = (PROJECT / "docs" / "protocols" / "smtp.md").read_text("utf-8")
+AMTP = (PROJECT / "docs" / "protocols" / "amtp.md").read_text("utf-8")
 ALERTS = (PROJECT / "packaging" / "prometheus" / "alerts.yml").read_text("utf-8")
 SOURCE = PROJECT / "src" / "outrider"
 CODE = "\n".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py"))
@@ -31,7 +35,7 @@ CODE = "\n".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py"))
 _ROW = re.compile(r"^\| `([a-z.-]+)` \| (.*) \|$", re.MULTILINE)
 _REPLY_ROW = re.compile(r"^\| `[245][0-9]{2} (?:[245]\.[0-9]+\.[0-9]+ )?([^`]*)` \|", re.MULTILINE)
 _FILLED_IN = re.compile(r"\.\.\.|\b[A-Z]{2,}\b")
-_ID = re.compile(r"\b(?:SMTP|TLS|QMTP|ITP|SEC)-[0-9]+[a-d]?\b|\bFAULT-F[0-9]+\b")
+_ID = re.compile(r"\b(?:SMTP|TLS|QMTP|AMTP|ITP|SEC)-[0-9]+[a-d]?\b|\bFAULT-F[0-9]+\b")
 _PATH = re.compile(r"`((?:src|tests|docs|packaging)/[a-z_0-9/.]*|[a-z_/]+/[a-z_0-9]+\.py)`")
 
 
@@ -45,19 +49,25 @@ def section(page: str, heading: str) -> str:
 
 
 def test_every_reply_is_documented() -> None:
-    modules = (protocol_replies, reception_replies, logins, incoming_content)
+    modules = (protocol_replies, reception_replies, logins, incoming_content, amtp_replies)
     replies = [value for module in modules for value in vars(module).values() if isinstance(value, Reply)]
     assert len(replies) > 80
     for reply in replies:
         if reply.text and reply.code != 214:
-            assert str(reply) in SMTP, f"docs/protocols/smtp.md lacks: {reply}"
+            assert str(reply) in SMTP + AMTP, f"docs/protocols lacks: {reply}"
 
 
 def test_no_reply_is_documented_that_nobody_gives() -> None:
-    for text in _REPLY_ROW.findall(SMTP):
+    for text in _REPLY_ROW.findall(SMTP) + _REPLY_ROW.findall(AMTP):
         words = [part.strip(" <>") for part in _FILLED_IN.split(text)]
         for part in words:
-            assert len(part) < 7 or part in CODE, f"docs/protocols/smtp.md: {text}"
+            assert len(part) < 7 or part in CODE, f"docs/protocols: {text}"
+
+
+def test_every_check_of_an_identity_is_documented() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", section(AMTP, "## Who the client is"), re.MULTILINE)
+    listed = {name for cell in rows for name in re.findall("`([a-z-]+)`", cell)}
+    assert listed == {check.value for check in Check}
 
 
 # -- log and metrics ---------------------------------------------------------------------------------------
@@ -103,14 +113,14 @@ def test_every_metric_that_moves_is_documented() -> None:
 # -- policy --------------------------------------------------------------------------------------------------
 
 
-def test_the_guide_lists_every_fact_as_it_is() -> None:
-    rows = dict(_ROW.findall(section(GUIDE, "### The facts")))
+def test_the_page_lists_every_fact_as_it_is() -> None:
+    rows = dict(_ROW.findall(section(POLICY, "## The facts")))
     assert rows.keys() == CATALOGUE.keys()
     for kind in CATALOGUE.values():
         worth = Provenance(kind.worth).name.lower()
         looked_up = " *Looked up.*" if kind.looked_up else ""
         wanted = f"{kind.type.value} | {kind.stage.value} | {worth} | {kind.meaning}{looked_up}"
-        assert rows[kind.name] == wanted, f"docs/operators-guide.md: {kind.name}"
+        assert rows[kind.name] == wanted, f"docs/policy.md: {kind.name}"
 
 
 # -- ids and paths -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from outrider.cli.main import main
 from outrider.config.loader import parse
 from outrider.config.schema import Config
+from outrider.policy.lint import Surroundings, lint
 from outrider.policy.policy import compile_policy
 from outrider.routing.routes import RouteTable
 from outrider.routing.ways import parse_way
@@ -34,7 +35,7 @@ _SETTING = re.compile(r"`\[\[?([a-z_.]+)\]\]? ([a-z_0-9]+)`")
 def test_an_example_configuration_is_accepted(page: Path, text: str) -> None:
     config = parse(text, page).config
     RouteTable(config)
-    assert compile_policy(config.policy, parse_way).warnings() == ()
+    assert lint(compile_policy(config.policy, parse_way), Surroundings.of(config)) == ()
 
 
 def _fields(section: str) -> dict[str, object]:
@@ -89,6 +90,8 @@ def _fault(words: list[str]) -> str:
     words = list(words)
     while words and isinstance(command, click.Group):
         found = command.get_command(context, words[0])
+        if found is None and command.invoke_without_command:
+            break  # it is a command itself
         if found is None:
             return f"no command {words[0]!r}"
         command, context = found, click.Context(found, parent=context)

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.identity.authenticator import SaslAuthenticator
+from outrider.identity.authorities import CaStores
 from outrider.identity.certificate_authority import CertificateAuthority
-from outrider.identity.client_certificate import CaStores, ClientIdentifier
+from outrider.identity.client_certificate import ClientIdentifier
 from outrider.identity.credentials import User, UserTable, make_user, parse_users
 from outrider.identity.interface import (
     AuthContext,
@@ -278,6 +279,20 @@ def test_external_logs_in_by_a_proven_name(authority: CertificateAuthority) -> N
     other = run(one, "EXTERNAL", b64(b"root"), context=context)
     assert isinstance(other, Failed)
     assert other.reply.code == 535
+
+
+@pytest.mark.covers("SMTP-2b", "ITP-2a")
+def test_external_logs_in_a_user_by_the_mail_address_that_a_private_ca_certified(
+    authority: CertificateAuthority,
+) -> None:
+    issued = authority.issue_user("Ann@B.example", datetime.fromtimestamp(NOW - 60, UTC))
+    context = AuthContext(ADDRESS, NOW, tls=True, peer_chain=(issued.certificate.public_bytes(Encoding.DER),))
+    (ann,) = parse_users("ann certificates=ann@B.example").users
+    private = ClientIdentifier(CaStores.of(private=[authority.certificate]))
+    expected = Succeeded("ann", "EXTERNAL", "certificate of ann@b.example, private CA set")
+    assert run(authenticator(ann, clients=private), "EXTERNAL", b"=", context=context) == expected
+    public = ClientIdentifier(CaStores.of([authority.certificate]))
+    assert "EXTERNAL" not in authenticator(ann, clients=public).mechanisms(context)
 
 
 @pytest.mark.covers("SMTP-2b", "TLS-3")

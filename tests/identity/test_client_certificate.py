@@ -11,15 +11,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.identity.certificate_authority import CertificateAuthority, Issued
+from outrider.identity.authorities import CaStores
+from outrider.identity.certificate_authority import CertificateAuthority, Issued, Revocation
+from outrider.identity.certificates import fingerprints_of
 from outrider.identity.client_certificate import (
-    CaStores,
     CertificateRefusal,
     ClientIdentifier,
     ProvenClient,
-    fingerprints_of,
     identify_client,
 )
+from outrider.identity.revocation import RevocationSet, read_revocation_list
 from outrider.testing import ca
 
 NOW = datetime(2025, 11, 22, tzinfo=UTC)
@@ -148,10 +149,44 @@ def test_fingerprints_of_certificate_and_key(authority: CertificateAuthority) ->
     assert not broken.match("")
 
 
-def test_an_answer_is_remembered_for_a_minute(authority: CertificateAuthority) -> None:
+def test_an_answer_is_remembered_while_it_holds(authority: CertificateAuthority) -> None:
     clients = ClientIdentifier(CaStores.of(private=[authority.certificate]))
     der = chain(authority.issue_host(["hub.b.example"], NOW))
     first = clients.identify(der, MOMENT)
-    assert clients.identify(der, MOMENT + 59) is first
+    assert clients.identify(der, MOMENT + 86_400 * 80) is first
     assert isinstance(first, ProvenClient)
-    assert isinstance(clients.identify(der, MOMENT + 86_400 * 3650), CertificateRefusal)
+    refusal = clients.identify(der, MOMENT + 86_400 * 91)
+    assert isinstance(refusal, CertificateRefusal)
+    assert clients.identify(der, MOMENT + 86_400 * 91 + 59) is refusal
+
+
+@pytest.mark.covers("ITP-2a")
+def test_a_users_certificate_proves_a_mailbox_under_a_private_ca_only(
+    authority: CertificateAuthority, public: CertificateAuthority
+) -> None:
+    stores = CaStores.of([public.certificate], [authority.certificate])
+    mine = identify_client(chain(authority.issue_user("Ann@B.example", NOW)), stores, MOMENT)
+    assert isinstance(mine, ProvenClient)
+    assert (mine.names, mine.mailboxes, mine.label) == ((), ("ann@b.example",), "ann@b.example")
+    theirs = identify_client(chain(public.issue_user("ann@b.example", NOW)), stores, MOMENT)
+    assert isinstance(theirs, CertificateRefusal)
+    both = identify_client(
+        chain(public.issue_user("ann@b.example", NOW, hosts=["a.b.example"])), stores, MOMENT
+    )
+    assert isinstance(both, ProvenClient)
+    assert (both.names, both.mailboxes) == (("a.b.example",), ())
+
+
+@pytest.mark.covers("ITP-2a", "SEC-150")
+def test_a_revoked_certificate_proves_nothing(authority: CertificateAuthority) -> None:
+    stores = CaStores.of(private=[authority.certificate])
+    clients = ClientIdentifier(stores)
+    issued = authority.issue_host(["hub.b.example"], NOW)
+    assert isinstance(clients.identify(chain(issued), MOMENT), ProvenClient)
+    revoked = [Revocation(issued.certificate.serial_number, NOW)]
+    content = authority.revocation_list(revoked, NOW).public_bytes(Encoding.DER)
+    found = read_revocation_list(content, "list", [authority.certificate])
+    stores.revocations.current = RevocationSet([found])
+    refused = clients.identify(chain(issued), MOMENT)
+    assert isinstance(refused, CertificateRefusal)
+    assert "revoked" in refused.reason

@@ -125,6 +125,7 @@ def test_a_login_that_is_an_address_is_its_own_sender() -> None:
         ("ann certificates=x.example senders=nobody", "write an address, @domain"),
         ("ann certificates=sha256:12", "64 hexadecimal digits"),
         ("ann certificates=a..b", "write a host name"),
+        ("ann certificates=@b.example", "nothing before the @"),
         ("ann certificates=x.example certificates=y.example", "here twice"),
         ("ann certificates=x.example\nANN certificates=y.example", "users:2: ANN is here twice"),
         ("ann certificates=x.example\nbob certificates=X.example", "belongs to ann already"),

@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outrider.identity.authorities import CaStores, ca_stores
 from outrider.identity.certificate_authority import CertificateAuthority, Issued
-from outrider.identity.client_certificate import CaStores, fingerprints_of
+from outrider.identity.certificates import fingerprints_of
 from outrider.identity.server_tls import (
     ProvenServer,
     TlsRefusal,
-    ca_stores,
     match_fingerprint,
     verify_server,
 )

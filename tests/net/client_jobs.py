@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -10,15 +11,15 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from outrider.delivery.interface import Hop, Job
-from outrider.identity.server_tls import ca_stores
+from outrider.identity.authorities import ca_stores
 from outrider.model.address import parse_address
 from outrider.model.content import Content, inline_content, split_content
 from outrider.model.envelope import Envelope, Recipient
 from outrider.model.message import MessageId, StoredMessage
+from outrider.net.client_settings import SmtpClientSettings
 from outrider.net.client_tls import ClientTls
 from outrider.net.dialling import Dialling
 from outrider.net.smtp_client import SmtpDialler
-from outrider.net.smtp_opening import SmtpClientSettings
 from outrider.net.tls_info import TlsFailure
 from outrider.routing.tls_policy import TlsRequirement
 
@@ -94,6 +95,12 @@ class Noted:
     def login_failed(self, remote: str, mechanism: str, text: str) -> None:
         self.facts.append(("login failed", mechanism, text))
 
+    def amtp_server_judged(self, remote: str, identity: str, proven: bool) -> None:
+        self.facts.append(("judged", identity, proven))
+
+    def not_believed(self, remote: str, text: str) -> None:
+        self.facts.append(("not believed", text))
+
     def server_misbehaved(self, remote: str, stage: str, text: str) -> None:
         self.facts.append(("misbehaved", stage, text))
 
@@ -128,8 +135,11 @@ class Scripted:
 
 
 @asynccontextmanager
-async def serving(address: str, *scripts: Handler, port: int = 2525) -> AsyncIterator[Scripted]:
-    """Each connection gets the next script; the last one serves all further ones."""
+async def serving(
+    address: str, *scripts: Handler, port: int = 2525, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Scripted]:
+    """Each connection gets the next script; the last one serves all further ones. `tls`: from the first
+    octet."""
     state = Scripted(address, port)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -147,7 +157,7 @@ async def serving(address: str, *scripts: Handler, port: int = 2525) -> AsyncIte
             writer.close()
             tasks.discard(task)
 
-    server = await asyncio.start_server(talk, address, port, limit=2**24)
+    server = await asyncio.start_server(talk, address, port, limit=2**24, ssl=tls)
     try:
         yield state
     finally:

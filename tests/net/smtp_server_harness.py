@@ -15,7 +15,8 @@ from outrider.model.reply import Reply
 from outrider.net.listener import Listener, ListenerSettings
 from outrider.net.listener_limits import ConnectionLimits
 from outrider.net.server_limits import LoadGauge
-from outrider.net.smtp_server import SmtpServer, SmtpService
+from outrider.net.smtp_server import SmtpServer
+from outrider.net.smtp_service import SmtpService
 from outrider.net.tls_info import TlsFailure, TlsInfo
 from outrider.protocols.smtp.server_settings import ServerSettings, SessionLimits
 from outrider.reception.interface import Session
@@ -169,6 +170,7 @@ async def bench(
     session_limits: SessionLimits | None = None,
     start: bool = True,
     total: int = 100,
+    make: type[SmtpServer] = SmtpServer,
     **service_options: Any,
 ) -> AsyncIterator[Bench]:
     """A server on a loopback port of its own; no task of it may outlive the test."""
@@ -191,7 +193,7 @@ async def bench(
     listening.bind(("127.0.0.1", 0))
     listening.listen(100)
     listening.setblocking(False)
-    server = SmtpServer(SmtpService(**options))
+    server = make(SmtpService(**options))
     listener = Listener(listening, server, ListenerSettings("smtp test"), connections)
     if start:
         listener.start()

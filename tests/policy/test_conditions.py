@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from outrider.model.facts import Fact, Facts, FactValue, Provenance
 from outrider.policy.conditions import ConditionError, compile_condition
 from outrider.policy.fact_names import CATALOGUE, FactType, fact_kind
+from outrider.trust.assessment import TRUST_FACTS
 
 
 def known(name: str, value: FactValue, provenance: Provenance = Provenance.PROVEN) -> Facts:
@@ -37,6 +38,14 @@ def known(name: str, value: FactValue, provenance: Provenance = Provenance.PROVE
         ("login", {"present": True}, "ann", True),
         ("login", {"present": False}, "ann", False),
         ("sender", {"is": ["@a.example", "<>"]}, "<>", True),
+        ("mpc", "com/*", "com/optin", True),
+        ("mpc", "COM/OptIn", "com/optin", True),
+        ("mpc", ["*/optout", "net/*"], "gov/optout", True),
+        ("mpc", ["*/optout", "net/*"], "gov/optin", False),
+        ("mpc", {"present": False}, "com/optin", False),
+        ("trust.score", {"max": -1}, -3, True),
+        ("trust.listed", "zen", ("dbl", "zen"), True),
+        ("trust.listed", {"present": False}, (), True),
     ],
 )
 def test_values(name: str, wanted: object, value: FactValue, expected: bool) -> None:
@@ -128,6 +137,7 @@ def test_the_catalogue_is_complete_and_explained() -> None:
     assert {kind.name for kind in CATALOGUE.values() if kind.looked_up} == {
         "client.ptr",
         "sender.domain.takes-mail",
+        *TRUST_FACTS,
     }
     subject = fact_kind("header.Subject")
     assert subject is not None

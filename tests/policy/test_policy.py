@@ -7,10 +7,11 @@ import pytest
 from outrider.config.schema import Policy, Rule
 from outrider.model.facts import Fact, Facts, FactValue, Provenance
 from outrider.model.verdict import ACCEPTED, Action, Stage
-from outrider.policy.fact_names import LOOKUP_FAILED
+from outrider.policy.fact_names import LOOKUP_FAILED, TRUST_DOUBT, TRUST_SCORE_LEAST
+from outrider.policy.lint import admits_on_claims_only
 from outrider.policy.policy import CompiledPolicy, compile_policy
 from outrider.policy.rules import PolicyError
-from outrider.policy.trial import DescriptionError, described_facts, try_policy
+from outrider.policy.trial import DescriptionError, described_facts, recorded_facts, try_policy
 from outrider.routing.ways import parse_way
 
 
@@ -155,6 +156,79 @@ def test_a_failed_lookup_that_changes_nothing_is_ignored() -> None:
     assert compiled.evaluate(Stage.CONNECT, known) is ACCEPTED
 
 
+@pytest.mark.covers("SEC-154")
+@pytest.mark.parametrize(
+    ("other", "action"), [("inside", Action.REFUSE), ("outside", Action.DEFER), ("exempt", Action.REFUSE)]
+)
+def test_a_failed_look_up_in_an_exemption_matters_only_where_the_rest_of_it_holds(
+    other: str, action: Action
+) -> None:
+    unless: dict[str, object] = {"client.ptr": "*.friend.example", "login": {"present": True}}
+    compiled = policy(Rule(name="r", action="refuse", when={"sender.null": False}, unless=unless))
+    known = facts(sender_null=False)
+    if other == "outside":
+        known.prove("login", "ann", "AUTH")
+    known.prove(LOOKUP_FAILED, ("client.ptr",) if other != "exempt" else ("other",), "time-out")
+    assert compiled.evaluate(Stage.SENDER, known).action is action
+
+
+@pytest.mark.covers("SEC-154")
+def test_what_a_tag_hangs_on_delays_no_refusal_below_it() -> None:
+    compiled = policy(
+        Rule(name="t", action="tag", when={"client.ptr": "*.x.example"}, stage="sender", value="label"),
+        Rule(name="r", action="refuse", when={"sender.domain": "bad.example"}),
+    )
+    known = facts(sender_domain="bad.example")
+    known.prove(LOOKUP_FAILED, ("client.ptr",), "time-out")
+    assert compiled.evaluate(Stage.SENDER, known).action is Action.REFUSE
+
+
+@pytest.mark.covers("ITP-3")
+@pytest.mark.parametrize(
+    ("score", "least", "action"),
+    [(9, 9, Action.REFUSE), (9, 5, Action.REFUSE), (5, 4, Action.DEFER), (4, 0, Action.ACCEPT)],
+)
+def test_a_refusal_that_a_silent_vouch_list_might_have_prevented_is_deferred(
+    score: int, least: int, action: Action
+) -> None:
+    compiled = policy(Rule(name="r", action="refuse", when={"trust.score": {"min": 5}}))
+    known = facts(trust_score=score)
+    known.prove(TRUST_DOUBT, ("friends",), "no answer")
+    known.prove(TRUST_SCORE_LEAST, least, "if they had vouched")
+    verdict = compiled.evaluate(Stage.SENDER, known)
+    assert verdict.action is action
+    if action is Action.DEFER:
+        assert verdict.reply is not None
+        assert (verdict.reply.code, verdict.reply.status) == (451, "4.4.3")
+        assert "friends" in verdict.reason
+
+
+@pytest.mark.covers("ITP-3")
+@pytest.mark.parametrize("fact", ["client.vouched", "sender.domain.vouched", "trust.vouched"])
+def test_nobody_is_refused_for_want_of_a_word_that_could_not_be_had(fact: str) -> None:
+    compiled = policy(Rule(name="r", action="refuse", when={"sender.null": False}, unless={fact: "friends"}))
+    known = facts(sender_null=False)
+    known.add(Fact(fact, (), Provenance.VOUCHED))
+    known.prove(TRUST_DOUBT, (), "all answered")
+    assert compiled.evaluate(Stage.SENDER, known).action is Action.REFUSE
+    known.prove(TRUST_DOUBT, ("friends",), "no answer")
+    assert compiled.evaluate(Stage.SENDER, known).action is Action.DEFER
+
+
+@pytest.mark.covers("ITP-3")
+def test_who_is_admitted_by_a_vouch_list_is_not_refused_while_it_is_silent() -> None:
+    compiled = policy(
+        Rule(name="friends", action="accept", when={"trust.vouched": "friends"}),
+        Rule(name="others", action="refuse", when={"sender.null": False}),
+    )
+    known = facts(sender_null=False, trust_vouched=())
+    assert compiled.evaluate(Stage.SENDER, known).action is Action.REFUSE
+    known.prove(TRUST_DOUBT, ("other",), "no answer")
+    assert compiled.evaluate(Stage.SENDER, known).action is Action.REFUSE
+    known.prove(TRUST_DOUBT, ("friends",), "no answer")
+    assert compiled.evaluate(Stage.SENDER, known).action is Action.DEFER
+
+
 @pytest.mark.covers("ITP-4a")
 @pytest.mark.parametrize(
     ("rule", "because"),
@@ -183,6 +257,18 @@ def test_a_failed_lookup_that_changes_nothing_is_ignored() -> None:
         (Rule(name="x", action="refuse", reply="550 5.7.1"), "only 554 and 421"),
         (Rule(name="x", action="refuse", reason="a\nb"), "one line"),
         (Rule(name="x", action="refuse", reason="a" * 201), "one line"),
+        (Rule(name="x", action="refuse", when={"mpc": "com/spam"}), "no Mail Policy Code: unknown class"),
+        (Rule(name="x", action="refuse", when={"mpc": "mpc/optin"}), "only for mpc/individual"),
+        (Rule(name="x", action="refuse", when={"mpc": {"matches": "com"}}), "is a Mail Policy Code"),
+        (Rule(name="x", action="refuse", when={"trust.score": 0.5}), "whole number"),
+        (
+            Rule(name="x", action="accept", when={"trust.vouched": {"is": "a", "provenance": "proven"}}),
+            "never better than vouched",
+        ),
+        (
+            Rule(name="x", action="refuse", when={f"header.x{n}": "y" for n in range(101)}),
+            "more than 100 conditions",
+        ),
     ],
 )
 def test_mistakes_are_found_at_load_with_rule_and_key(rule: Rule, because: str) -> None:
@@ -209,9 +295,14 @@ def test_the_linter_asks_whether_a_spammer_would_lie_here() -> None:
         ),
         Rule(name="address", action="accept", when={"client.address": "192.0.2.1", "client.name": "x"}),
         Rule(name="refusal", action="refuse", when={"client.name": "x"}),
+        Rule(name="code", action="accept", when={"mpc": "net/individual"}),
+        Rule(name="bound", action="accept", when={"mpc": {"is": "net/*", "provenance": "proven"}}),
+        Rule(name="stranger", action="accept", when={"trust.score": {"max": 0}}),
+        Rule(name="vouched", action="accept", when={"trust.vouched": "friends"}),
+        Rule(name="friend", action="accept", when={"trust.score": {"max": -1}}),
     )
-    warned = [text.split("'")[1] for text in compiled.warnings()]
-    assert warned == ["lies", "ptr", "absence", "everything"]
+    warned = [rule.name for rule in compiled.rules if admits_on_claims_only(rule)]
+    assert warned == ["lies", "ptr", "absence", "everything", "code", "stranger"]
 
 
 @pytest.mark.covers("ITP-5")
@@ -251,6 +342,56 @@ def test_descriptions_say_what_facts_are_worth() -> None:
     ):
         with pytest.raises(DescriptionError):
             described_facts(wrong)
+
+
+@pytest.mark.covers("ITP-5", "ITP-1")
+def test_a_recorded_message_is_tried_with_the_warrants_that_its_facts_had() -> None:
+    row = {
+        "sender": "eve@a.example",
+        "recipients": ["ann@b.example", "bob@b.example"],
+        "facts": [
+            {
+                "name": "client.ptr",
+                "value": ["x.example"],
+                "provenance": "claimed",
+                "how": "PTR, not confirmed",
+            },
+            {"name": "mpc", "value": "com/optin", "provenance": "claimed", "how": ""},
+            {"name": "recipient.count", "value": 2, "provenance": "proven", "how": "counted"},
+        ],
+    }
+    message = b"Received: by us\r\n\tagain\r\nReceived: by them\r\nSubject: x\r\n\r\nbody\r\n"
+    known, recipients = recorded_facts(row, message)
+    assert recipients == ("ann@b.example", "bob@b.example")
+    assert known.get("client.ptr", Provenance.VOUCHED) is None
+    assert known.value("sender.domain") == ("a.example",)
+    assert (known.value("message.hops"), known.value("header.subject")) == (1, ("x",))
+    compiled = policy(
+        Rule(name="bob", action="refuse", when={"recipient": "bob@*"}),
+        Rule(name="two", action="defer", when={"recipient.count": 2}),
+    )
+    trial = try_policy(compiled, known, recipients)
+    told = {(one.stage, one.about): one.verdict.action for one in trial.stages}
+    assert told[Stage.RECIPIENT, "ann@b.example"] is Action.ACCEPT
+    assert told[Stage.RECIPIENT, "bob@b.example"] is Action.REFUSE
+    assert trial.stages[-1].stage is Stage.HEADERS
+    nobody = policy(Rule(name="all", action="refuse", when={"recipient.domain": "b.example"}))
+    assert try_policy(nobody, known, recipients).stages[-1].stage is Stage.RECIPIENT
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        7,
+        {},
+        {"name": "login"},
+        {"name": "login", "value": 1.5},
+        {"name": "login", "value": "x", "provenance": "?"},
+    ],
+)
+def test_what_is_no_recorded_fact_is_refused(fact: object) -> None:
+    with pytest.raises(DescriptionError, match="no fact"):
+        recorded_facts({"facts": [fact]})
 
 
 @pytest.mark.covers("SEC-70")

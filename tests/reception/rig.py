@@ -7,25 +7,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from outrider.config.schema import Auth, Config, Domain, Limits, Policy, Relay, Rule
+from outrider.config.schema import (
+    Amtp,
+    Auth,
+    Config,
+    Domain,
+    Limits,
+    MpcCodes,
+    Partner,
+    Policy,
+    Relay,
+    Rule,
+)
 from outrider.delivery.lookup import HostAddresses, LookupTemporary, MxRecords, NoRecords, NoSuchName
 from outrider.identity.client_certificate import ClientIdentifier
 from outrider.identity.credentials import UserTable, parse_users
+from outrider.identity.host_identity import HostIdentifier
 from outrider.model.address import parse_address, parse_path
 from outrider.model.content import Content, inline_content
-from outrider.model.envelope import Recipient
+from outrider.model.envelope import Arrival, Recipient
 from outrider.model.message import Leased, MessageId, NewMessage
 from outrider.model.reply import Reply
 from outrider.model.transaction import MailRequest, RecipientRequest
 from outrider.policy.policy import compile_policy
 from outrider.reception.assembling import MailTransaction
+from outrider.reception.hosts import HostProver
 from outrider.reception.interface import Decision, Session, TlsSummary, Transaction
 from outrider.reception.lookups import ClientNames, FactSource
+from outrider.reception.mail_codes import MailCodes
 from outrider.reception.observer import NullReceptionObserver
-from outrider.reception.reception import MailReception, ReceptionParts
+from outrider.reception.partner_terms import PartnerTerms
+from outrider.reception.parts import ReceptionParts
+from outrider.reception.reception import MailReception
 from outrider.reception.settings import ReceptionSettings
 from outrider.routing.local_tables import load_tables
 from outrider.routing.mail_exchangers import Exchanger
+from outrider.routing.partners import PartnerTable
 from outrider.routing.ways import parse_way
 from outrider.testing.memory_spool import MemorySpool
 
@@ -68,6 +85,11 @@ class SetLookup:
         self._asked(f"PTR {address}")
         return self.names.get(str(address), ClientNames())
 
+    async def pointer_names(self, address: IPv4Address | IPv6Address) -> tuple[str, ...]:
+        self._asked(f"PTR {address}")
+        names = self.names.get(str(address), ClientNames())
+        return names.confirmed + names.unconfirmed
+
 
 class Recorder(NullReceptionObserver):
     """Keeps what it is told."""
@@ -79,6 +101,19 @@ class Recorder(NullReceptionObserver):
         self.failures: list[tuple[str, BaseException]] = []
         self.lookups_failed: list[str] = []
         self.abandoned: list[str] = []
+        self.hosts: list[str] = []
+        self.breaches: list[tuple[str, str, str]] = []
+
+    def host_proven(self, session: Session, host: str, how: str) -> None:
+        self.hosts.append(f"{host}: {how}")
+
+    def host_refused(self, session: Session, check: str, reason: str, reply: Reply) -> None:
+        self.hosts.append(f"{check} {reply.code}")
+
+    def partner_terms_broken(
+        self, session: Session, partner: str, reason: str, outcome: str, message_id: str
+    ) -> None:
+        self.breaches.append((partner, outcome, reason))
 
     def refused(
         self,
@@ -154,6 +189,14 @@ class Rig:
     users: UserTable | None = field(default_factory=lambda: parse_users("ann certificates=x.example"))
     clients: ClientIdentifier | None = None
     dns: bool = True
+    mpc: MpcCodes = field(default_factory=MpcCodes)
+    amtp: Amtp = field(default_factory=Amtp)
+    partners: dict[str, Partner] = field(default_factory=dict)
+    hosts: HostIdentifier | None = None
+    partner_hosts: dict[str, HostIdentifier] = field(default_factory=dict)
+    """By the entry's name: what knows its own CAs."""
+    private_routes: frozenset[str] = frozenset()
+    """Domains whose way is a private one; `a.example` is local anyway."""
 
     def __post_init__(self) -> None:
         config = Config(
@@ -163,7 +206,11 @@ class Rig:
             limits=self.limits,
             auth=self.auth,
             domains=self.domains,
+            mpc=self.mpc,
+            amtp=self.amtp,
+            partners=self.partners,
         )
+        table = PartnerTable(config)
         self.spool, self.taker, self.observer, self.lookup = KeptSpool(), Taker(), Recorder(), SetLookup()
         self.now = NOW
         self.started = False
@@ -184,9 +231,25 @@ class Rig:
                 users=self.users,
                 clients=self.clients,
                 sources=sources,
+                hosts=self._prover(sources, table),
+                codes=MailCodes(self.mpc, self.users.find if self.users else lambda _login: None),
+                partners=PartnerTerms(table, self.partner_hosts) if self.partners else None,
+                may_leave=self._may_leave,
                 memory_is_short=lambda: self.short_of_memory,
             ),
         )
+
+    def _prover(self, sources: FactSource | None, table: PartnerTable) -> HostProver | None:
+        if self.hosts is None:
+            return None
+        known = [(one, self.partner_hosts[one.name]) for one in table.entries if one.ca]
+        return HostProver(self.hosts, sources, known)
+
+    def _may_leave(self, recipient: Recipient, arrival: Arrival) -> bool:
+        """As `RouteTable.may_leave` says it."""
+        domain = recipient.address.domain
+        is_private = domain == "a.example" or domain in self.private_routes
+        return arrival is not Arrival.AMTP_PUBLIC or is_private or bool(recipient.route)
 
     async def session(
         self,

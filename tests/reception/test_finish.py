@@ -16,6 +16,7 @@ from outrider.model.reply import Reply
 from outrider.reception.interface import TlsSummary
 from outrider.reception.lookups import ClientNames
 from outrider.spool.interface import CommitUnknown, Conflict, SpoolError, SpoolFull, SpoolUnavailable
+from outrider.testing.writing import put
 from tests.reception.rig import FRIEND, MESSAGE, NOW, TLS, Rig, answer
 
 
@@ -222,7 +223,7 @@ async def test_a_large_body_goes_through_the_spool() -> None:
     assert (await answer(rig.reception.headers(mail, b"Subject: x\r\n\r\n"))).is_positive
     stream = rig.reception.body_stream(mail)
     for _ in range(10):
-        await stream.write(b"line\r\n")
+        await put(stream, b"line\r\n")
     body = await stream.finish()
     assert (await rig.reception.finish(mail, Content(b"Subject: x\r\n\r\n", body))).code == 250
     assert b"".join(rig.spool.given[0].content.body.chunks()) == b"line\r\n" * 10
@@ -246,7 +247,7 @@ async def test_a_large_body_is_removed_only_when_the_spool_cannot_have_it(
     monkeypatch.setattr(writer, "abandon", abandon)
     monkeypatch.setattr(rig.spool, "body_writer", lambda message: writer)
     stream = rig.reception.body_stream(mail)
-    await stream.write(b"x")
+    await put(stream, b"x")
     content = Content(b"A: b\r\n\r\n", await stream.finish())
     if outcome == "unknown":
         rig.spool.fail_with = CommitUnknown("?")
@@ -274,8 +275,8 @@ async def test_a_disk_that_fails_under_a_large_body_is_told_at_its_end(
     monkeypatch.setattr(writer, when, full)
     monkeypatch.setattr(rig.spool, "body_writer", lambda message: writer)
     stream = rig.reception.body_stream(mail)
-    await stream.write(b"x")
-    await stream.write(b"y")
+    await put(stream, b"x")
+    await put(stream, b"y")
     body = await stream.finish()
     reply = await rig.reception.finish(mail, Content(b"A: b\r\n\r\n", body))
     assert reply.code == 452

@@ -8,8 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from outrider.config.schema import Relay
+from outrider.identity.authorities import CaStores
 from outrider.identity.certificate_authority import CertificateAuthority
-from outrider.identity.client_certificate import CaStores, ClientIdentifier, fingerprints_of
+from outrider.identity.certificates import fingerprints_of
+from outrider.identity.client_certificate import ClientIdentifier
 from outrider.model.address import AddressError, parse_path
 from outrider.reception.interface import TlsSummary
 from tests.reception.rig import CLIENT, FRIEND, NOW, Rig

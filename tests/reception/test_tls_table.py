@@ -92,7 +92,8 @@ async def test_only_agreed_networks_must_use_tls_for_our_own_domain() -> None:
 
 @pytest.mark.covers("TLS-3")
 async def test_a_certificate_that_nobody_vouches_for_costs_nothing() -> None:
-    from outrider.identity.client_certificate import CaStores, ClientIdentifier
+    from outrider.identity.authorities import CaStores
+    from outrider.identity.client_certificate import ClientIdentifier
 
     rig = Rig(clients=ClientIdentifier(CaStores()))
     session = await rig.session(tls=TlsSummary("TLSv1.2", "x", (b"not even DER",)))

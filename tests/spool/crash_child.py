@@ -22,6 +22,7 @@ from outrider.model.content import Content, InlineBody
 from outrider.spool.interface import Spool, SpoolError
 from outrider.spool.sqlite.spool import SqliteSpool
 from outrider.testing.spool_contract import DELIVERED, NOW, message, outcome
+from outrider.testing.writing import put
 
 INLINE_LIMIT = 65_536
 
@@ -50,7 +51,7 @@ async def store(spool: Spool, name: str, *, settle: bool) -> None:
     try:
         if len(body) > INLINE_LIMIT:
             writer = spool.body_writer(new.id)
-            await writer.write(body)
+            await put(writer, body)
             new = replace(new, content=Content(b"Subject: x\r\n\r\n", await writer.finish()))
         else:
             new = replace(new, content=Content(b"Subject: x\r\n\r\n", InlineBody(body)))

@@ -19,6 +19,7 @@ from outrider.model.message import MessageId
 from outrider.spool.bodies import PIECE, BodyFiles, BodyReference, FileBody, decode_reference, device_error
 from outrider.spool.codec import Malformed, seal
 from outrider.spool.interface import ContentDamaged, SpoolFull, SpoolUnavailable
+from outrider.testing.writing import put
 
 
 class Place:
@@ -45,7 +46,7 @@ async def written(place: Place, octets: bytes, part: int = 100_000) -> FileBody:
     """A body in a file."""
     writer = place.files.writer(MessageId("ID"))
     for start in range(0, len(octets), part):
-        await writer.write(octets[start : start + part])
+        await put(writer, octets[start : start + part])
     body = await writer.finish()
     assert isinstance(body, FileBody)
     return body
@@ -76,7 +77,7 @@ async def test_sizes_about_whole_pieces(place: Place, size: int) -> None:
 
 async def test_the_inline_limit_is_kept_to_the_octet(place: Place) -> None:
     writer = place.files.writer(MessageId("ID"))
-    await writer.write(b"x" * 1000)
+    await put(writer, b"x" * 1000)
     assert await writer.finish() == InlineBody(b"x" * 1000)
     assert place.names() == []
 
@@ -89,7 +90,7 @@ async def test_writers_of_one_message_do_not_meet(place: Place) -> None:
 
 async def test_abandon_waits_for_a_cancelled_write(place: Place) -> None:
     writer = place.files.writer(MessageId("ID"))
-    task = asyncio.create_task(writer.write(b"x" * (8 * PIECE)))
+    task = asyncio.create_task(put(writer, b"x" * (8 * PIECE)))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -107,7 +108,7 @@ async def test_after_a_failed_fsync_the_body_is_lost(place: Place, monkeypatch: 
             raise OSError(errno.EIO, "Input/output error")
 
     writer = place.files.writer(MessageId("ID"))
-    await writer.write(b"x" * 2000)
+    await put(writer, b"x" * 2000)
     monkeypatch.setattr(os, "fsync", failing)
     with pytest.raises(SpoolUnavailable):
         await writer.finish()

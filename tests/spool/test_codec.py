@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outrider.model.envelope import Arrival
 from outrider.model.message import ItemKey, ItemState, MessageId
 from outrider.spool import codec, transitions
 from outrider.spool.codec import Malformed
@@ -60,8 +62,26 @@ def test_a_format_of_the_future_is_refused() -> None:
 
 
 def test_fields_that_a_later_release_appends_do_not_matter() -> None:
-    import msgspec
-
     row = msgspec.msgpack.decode(codec.unseal(item_record(), "ID"))
     longer = codec.seal(msgspec.msgpack.encode([*row, "new"]), "ID")
     assert codec.decode_item(KEY, "d", ItemState.READY, 0.0, longer).attempts == 0
+
+
+OLD_FIELDS = 16
+"""Of a message's record, as releases before AMTP wrote it."""
+
+
+@pytest.mark.covers("AMTP-14")
+def test_a_row_from_before_amtp_has_no_code() -> None:
+    row = msgspec.msgpack.decode(codec.unseal(codec.encode_message(message(id_="ID")), "ID"))
+    older = codec.seal(msgspec.msgpack.encode(row[:OLD_FIELDS]), "ID")
+    envelope = codec.decode_message("ID", older).envelope
+    assert (envelope.mpc, envelope.arrival) == (None, Arrival.OTHER)
+
+
+@pytest.mark.covers("AMTP-9", "SEC-212")
+def test_a_row_with_a_code_that_does_not_exist_is_refused() -> None:
+    row = msgspec.msgpack.decode(codec.unseal(codec.encode_message(message(id_="ID")), "ID"))
+    row[OLD_FIELDS] = "individual/confirmed"
+    with pytest.raises(Malformed, match="unknown role"):
+        codec.decode_message("ID", codec.seal(msgspec.msgpack.encode(row), "ID"))

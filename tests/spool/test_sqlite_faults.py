@@ -27,6 +27,7 @@ from outrider.spool.observer import NullObserver
 from outrider.spool.sqlite.place import DATABASE, LOCK
 from outrider.spool.sqlite.spool import SqliteSpool
 from outrider.testing.spool_contract import DEFERRED, DELIVERED, NOW, item_of, message, one_leased, outcome
+from outrider.testing.writing import put
 
 MARK = b"a body with a mark in it 0123456789"
 
@@ -125,7 +126,7 @@ async def with_file(spool: SqliteSpool, octets: bytes) -> NewMessage:
     """A message whose body is in a file, stored."""
     new = message()
     writer = spool.body_writer(new.id)
-    await writer.write(octets)
+    await put(writer, octets)
     new = replace(new, content=Content(b"Subject: x\r\n\r\n", await writer.finish()))
     await spool.store(new)
     return new
@@ -145,7 +146,7 @@ async def fill(spool: SqliteSpool, stored: list[NewMessage]) -> None:
 async def write_without_end(writer: BodyWriter) -> None:
     """Until it is refused."""
     while True:
-        await writer.write(os.urandom(1_000_000))
+        await put(writer, os.urandom(1_000_000))
 
 
 @pytest.mark.covers("FAULT-F8", "SEC-92")

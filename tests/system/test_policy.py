@@ -72,6 +72,98 @@ def test_a_trial_says_what_would_happen(address: str) -> None:
     assert b"look-first applies: hold" in held.stdout
 
 
+@pytest.mark.covers("ITP-5", "ITP-4b")
+def test_a_trial_shows_facts_their_warrants_and_what_would_be_announced(address: str) -> None:
+    rules = [
+        {"name": "no-ads", "action": "refuse", "when": {"mpc": "com/*"}, "unless": {"host": "shop.example"}}
+    ]
+    with OutriderServer(site("alpha.example", address, policy={"rules": rules})) as server:
+        words = ("policy", "test", "--fact", "mpc=com/optin", "--fact", "host=other.example")
+        refused = server.cli(*words, check=False)
+        described = server.folder / "facts.json"
+        described.write_text('{"mpc": "com/optin", "host": "shop.example"}')
+        taken = json_rows(server, "policy", "test", "--describe", str(described))
+        wrong = server.cli("policy", "test", "--fact", "mpc=com/spam", check=False)
+    assert refused.returncode == 1
+    assert b"announced at EHLO over AMTP: DENY=com/*\n" in refused.stdout
+    assert b"sender: refuse: 550 5.7.1 MPC policy violation (rule no-ads)\n" in refused.stdout
+    assert b"  host = 'other.example' (proven, described)\n" in refused.stdout
+    assert {"announced": []} in taken
+    assert {"name": "mpc", "value": "com/optin", "provenance": "proven", "how": "described"} in taken[0][
+        "facts"
+    ]
+    assert wrong.returncode == 2
+
+
+@pytest.mark.covers("ITP-5", "ITP-1")
+def test_a_message_that_came_is_tried_again(address: str, swaks_client: Swaks) -> None:
+    rules = [
+        {"name": "look-first", "action": "hold", "when": {"header.subject": "*lottery*"}},
+        {"name": "big", "action": "refuse", "when": {"message.size": {"min": 1_000_000}}},
+        {"name": "bob", "action": "refuse", "when": {"recipient": "bob@alpha.example", "login": "eve"}},
+    ]
+    suspect = CONTENT.replace(b"system test", b"The lottery")
+    with OutriderServer(site("alpha.example", address, policy={"rules": rules})) as server:
+        both = ["ann@alpha.example", "bob@alpha.example"]
+        sent = swaks_client.send(address, 25, recipients=both, content=suspect)
+        again = json_rows(server, "policy", "test", "--message", queue_id(sent))
+        with_login = server.cli(
+            "policy", "test", "--message", queue_id(sent), "--fact", "login=eve", check=False
+        )
+        unknown = server.cli("policy", "test", "--message", "0NOSUCHID", check=False)
+    facts = {fact["name"]: fact for fact in again[0]["facts"]}
+    assert (facts["client.address"]["provenance"], facts["client.address"]["how"]) == ("proven", "TCP")
+    assert facts["header.subject"]["value"] == ["The lottery"]
+    assert facts["message.hops"]["value"] == 0
+    stages = {(row["stage"], row["about"]): row["action"] for row in again[2:]}
+    assert stages["headers", ""] == "hold"
+    assert {about for stage, about in stages if stage == "recipient"} == set(both)
+    assert with_login.returncode == 0
+    assert b"recipient bob@alpha.example: refuse: 550" in with_login.stdout
+    assert b"recipient ann@alpha.example: accept" in with_login.stdout
+    assert unknown.returncode == 1
+
+
+@pytest.mark.covers("ITP-1", "ITP-4a")
+def test_the_linter_names_file_line_and_key_in_an_include_too(address: str) -> None:
+    rules = [{"name": "all-ads", "action": "refuse", "when": {"mpc": "com/*"}}]
+    policy = {"rules": rules, "include": ["more.toml"]}
+    with OutriderServer(site("alpha.example", address, policy={"rules": rules})) as server:
+        clean = server.cli("policy", "lint")
+        more = server.folder / "more.toml"
+        more.write_text(
+            '# codes\n\n[[rules]]\nname = "optin"\naction = "refuse"\nwhen = { "mpc" = "com/optin" }\n\n'
+            '[[rules]]\nname = "friend"\naction = "accept"\n[rules.when]\n"client.name" = "mx.a.example"\n'
+            '[[rules]]\nname = "bell"\naction = "refuse"\n\n[rules.when]\n"protocol" = "smpt"\n'
+        )
+        server.write_configuration(site("alpha.example", address, policy=policy))
+        found = json_rows(server, "policy", "lint", check=False)
+        told = server.cli("policy", "lint", check=False)
+        warned = server.cli("check-config")
+        more.write_text('[[rules]]\nname = "x"\naction = "refuse"\nwhen = { "clinet.name" = "x" }\n')
+        fault = server.cli("check-config", check=False)
+        more.write_text("[[rulez]]\n")
+        unknown = server.cli("check-config", check=False)
+        more.unlink()
+        missing = server.cli("check-config", check=False)
+    assert b"1 rules: nothing to say" in clean.stdout
+    assert [(one["kind"], one["rule"], one["line"]) for one in found] == [
+        ("never-asked", "optin", 3),
+        ("claims-only", "friend", 8),
+        ("never-applies", "bell", 18),
+    ]
+    assert {one["file"] for one in found} == {str(more)}
+    assert told.returncode == 1
+    assert (
+        f"{more}:18: policy rule 'bell': the rule never applies: protocol is one of".encode() in told.stdout
+    )
+    assert f"{more}:8: policy rule 'friend'".encode() in warned.stderr
+    assert f"{more}:4: ".encode() in fault.stderr
+    assert b"there is no fact" in fault.stderr
+    assert f"{more}:1: rulez: unknown key".encode() in unknown.stderr
+    assert b"policy.include[0]: more.toml: no such file" in missing.stderr
+
+
 @pytest.mark.covers("ITP-5")
 def test_send_and_status(address: str) -> None:
     with OutriderServer(site("alpha.example", address)) as server:

@@ -109,6 +109,15 @@ def test_a_person_is_known_by_the_mail_address(root: CertificateAuthority) -> No
         verify_server(root, issued, "alpha.example")
 
 
+def test_a_host_may_say_whose_it_is(root: CertificateAuthority) -> None:
+    issued = root.issue_host(["laptop.alpha.example"], NOW, mailboxes=["ann@Alpha.Example"])
+    verify_server(root, issued, "laptop.alpha.example")
+    names = issued.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.RFC822Name) == ["ann@alpha.example"]
+    with pytest.raises(ValueError, match="not an ASCII mail address"):
+        root.issue_host(["laptop.alpha.example"], NOW, mailboxes=["nobody"])
+
+
 def test_a_chain_through_intermediate_authorities(root: CertificateAuthority) -> None:
     first = root.issue_authority("First", NOW, path_length=1)
     second = first.issue_authority("Second", NOW)

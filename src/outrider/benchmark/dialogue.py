@@ -81,6 +81,8 @@ def session(plan: Plan, message: bytes, accepted: Callable[[], bool]) -> Dialogu
 
     `accepted` is called after each 250 for a message; it tells whether the session has another one to send.
     """
+    if plan.amtp:
+        yield StartTls()
     _check((yield Send(b"", 1)), b"220", "greeting")
     hello = f"EHLO {plan.helo}\r\n".encode("ascii")
     _check((yield Send(hello, 1)), b"250", "EHLO")
@@ -88,16 +90,19 @@ def session(plan: Plan, message: bytes, accepted: Callable[[], bool]) -> Dialogu
         _check((yield Send(b"STARTTLS\r\n", 1)), b"220", "STARTTLS")
         yield StartTls()
         _check((yield Send(hello, 1)), b"250", "EHLO after STARTTLS")
-    while True:
+    more = True
+    while plan.mail and more:
         yield AwaitDue()
         yield from _transaction(plan, message)
-        if not accepted():
-            break
+        more = accepted()
+    if not plan.mail:
+        accepted()
     yield Send(b"QUIT\r\n", 1)
 
 
 def _transaction(plan: Plan, message: bytes) -> Dialogue:
-    mail = f"MAIL FROM:<{plan.sender}>\r\n".encode("ascii")
+    parameter = f" MPC={plan.mpc}" if plan.amtp else ""
+    mail = f"MAIL FROM:<{plan.sender}>{parameter}\r\n".encode("ascii")
     recipient = f"RCPT TO:<{plan.recipient}>\r\n".encode("ascii")
     if plan.pipelining:
         replies = yield Send(mail + recipient + b"DATA\r\n", 3)

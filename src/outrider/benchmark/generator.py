@@ -26,6 +26,7 @@ from outrider.benchmark.dialogue import (
     ReplyReader,
     Send,
     StartTls,
+    Step,
     content,
     session,
 )
@@ -68,15 +69,28 @@ class _Schedule:
 class _Connection:
     """One session under way."""
 
-    __slots__ = ("connected", "dialogue", "due", "outgoing", "reader", "replies", "socket", "tls", "writes")
+    __slots__ = (
+        "connected",
+        "dialogue",
+        "due",
+        "first",
+        "outgoing",
+        "reader",
+        "replies",
+        "socket",
+        "tls",
+        "writes",
+    )
 
     def __init__(self, sock: socket.socket, due: float) -> None:
         self.socket = sock
         self.due: float | None = due
         """When the message it carries, or is to carry, was due; None after its last."""
         self.dialogue: Dialogue
+        self.first: Step | None = None
+        """What to do once it is connected; None when that is done."""
         self.reader = ReplyReader()
-        self.replies = 1
+        self.replies = 0
         """How many it waits for."""
         self.outgoing = memoryview(b"")
         self.tls: _Tls | None = None
@@ -135,7 +149,7 @@ class _Generator:
         """Sessions that may be opened."""
         self._schedule = _Schedule(plan, clock(), seed)
         self._outcome = Outcome()
-        self._context = _client_context() if plan.starttls else None
+        self._context = _client_context(plan) if plan.starttls or plan.amtp else None
 
     def run(self) -> Outcome:
         outcome, cpu = self._outcome, time.process_time()
@@ -195,7 +209,7 @@ class _Generator:
         sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         connection = _Connection(sock, due)
         connection.dialogue = session(self._plan, self._message, lambda: self._accepted(connection))
-        next(connection.dialogue)  # it begins by waiting for the greeting
+        connection.first = next(connection.dialogue)
         self._connections[sock.fileno()] = connection
         if self._plan.kept or not self._plan.rate:
             self._guarded(self._connect, connection)
@@ -203,6 +217,8 @@ class _Generator:
             self._wait_until_due(connection)
 
     def _connect(self, connection: _Connection) -> None:
+        if self._plan.source:
+            connection.socket.bind((self._plan.source, 0))
         code = connection.socket.connect_ex((self._plan.host, self._plan.port))
         if code not in (0, errno.EINPROGRESS):
             raise Refused(os.strerror(code))
@@ -227,7 +243,7 @@ class _Generator:
         assert connection.due is not None
         self._outcome.times.append(now - connection.due)
         self._outcome.ended = now
-        connection.due = self._schedule.take(now) if self._plan.kept else None
+        connection.due = self._schedule.take(now) if self._plan.kept and self._plan.mail else None
         return connection.due is not None
 
     def _wait_until_due(self, connection: _Connection) -> None:
@@ -246,7 +262,11 @@ class _Generator:
             self._fail(connection, error.strerror or type(error).__name__)
 
     def _flush(self, connection: _Connection) -> None:
-        self._write(connection, connection.outgoing)
+        first, connection.first = connection.first, None
+        if first is not None:
+            self._do(connection, first)
+        else:
+            self._write(connection, connection.outgoing)
 
     def _resume(self, connection: _Connection) -> None:
         self._advance(connection, [])
@@ -260,8 +280,9 @@ class _Generator:
             tls.incoming.write(octets)
             if not tls.done:
                 self._shake_hands(connection, tls)
-                return
-            octets = tls.decrypted()
+                if not tls.done:
+                    return
+            octets = tls.decrypted()  # a greeting may have come with the end of the handshake
         replies = connection.reader.take(octets, connection.replies)
         if replies is not None:
             self._advance(connection, replies)
@@ -281,9 +302,14 @@ class _Generator:
         except StopIteration:
             self._close(connection)
             return
+        self._do(connection, step)
+
+    def _do(self, connection: _Connection, step: Step) -> None:
         if isinstance(step, Send):
             connection.replies = step.replies
-            octets = connection.tls.encrypted(step.octets) if connection.tls else step.octets
+            octets = step.octets
+            if connection.tls is not None and octets:
+                octets = connection.tls.encrypted(octets)
             self._write(connection, memoryview(octets))
         elif isinstance(step, StartTls):
             assert self._context is not None
@@ -311,8 +337,10 @@ class _Generator:
         connection.outgoing = octets
 
 
-def _client_context() -> ssl.SSLContext:
+def _client_context(plan: Plan) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # load, not mail: nothing is at stake
+    if plan.certificate:
+        context.load_cert_chain(plan.certificate, plan.key or None)
     return context

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import shutil
 import signal
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from outrider.benchmark import explained
-from outrider.identity.certificate_authority import CertificateAuthority
+from outrider.benchmark.mutual import CLIENT_NAME, Credentials, NameServer, lay_down
 from outrider.runtime.control import CommandRefused, NoServer, Row, call
 
 RECIPIENT = "ann@bench.example"
@@ -35,16 +34,24 @@ class OwnServer:
     `folder` says on which disk the spool lies; the system's folder for temporary files is often memory.
     """
 
-    def __init__(self, folder: Path | None = None, workers: int = 1, tls: bool = False) -> None:
+    def __init__(
+        self, folder: Path | None = None, workers: int = 1, tls: bool = False, *, amtp: bool = False
+    ) -> None:
         self._parent = folder
         self._workers = workers
-        self._tls = tls
+        self._tls = tls or amtp
+        self._amtp = amtp
+        self._name_servers = ""
+        """As `[dns] servers` has them."""
+        self.credentials: Credentials | None = None
+        """For AMTP: what the client is to present, and to find."""
         self.host = "127.0.0.1"
         self.port = 0
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="outrider-bench-", dir=self._parent))
         self._process: subprocess.Popen[bytes] | None = None
+        self._stack = contextlib.ExitStack()
         try:
             self._start()
         except BaseException:
@@ -91,6 +98,11 @@ class OwnServer:
 
     def _start(self) -> None:
         self.port = _free_port(self.host)
+        if self._tls:
+            self.credentials = lay_down(self._folder)
+        if self._amtp:
+            name_server = self._stack.enter_context(NameServer(self._folder, CLIENT_NAME, self.host))
+            self._name_servers = f'"{name_server.endpoint}"'
         config = self._folder / "outrider.toml"
         config.write_text(self._configuration(), "utf-8")
         with self._log.open("ab") as log:
@@ -117,11 +129,11 @@ hostname = "mx.bench.example"
 data_dir = "data"
 workers = {self._workers}
 [[listeners]]
-protocol = "smtp"
+protocol = "{"amtp" if self._amtp else "smtp"}"
 address = "{self.host}"
 port = {self.port}
 [dns]
-servers = []
+servers = [{self._name_servers}]
 [domains."bench.example"]
 deliver = "discard:"
 [relay]
@@ -133,15 +145,15 @@ messages_per_session = 1_000_000_000
 {explained.POLICY}{self._tls_section()}"""
 
     def _tls_section(self) -> str:
-        if not self._tls:
+        if self.credentials is None:
             return ""
-        now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-        issued = CertificateAuthority.create("bench", now, 7).issue_host(["mx.bench.example"], now, 7)
-        (self._folder / "certificate.pem").write_bytes(issued.certificate_pem)
-        key = self._folder / "key.pem"
-        key.touch(mode=0o600)
-        key.write_bytes(issued.key_pem)
-        return '[tls]\ncertificate = "certificate.pem"\nkey = "key.pem"\npublic_ca = []\n'
+        authority = f'"{self.credentials.authority.name}"' if self._amtp else ""
+        port = f"[amtp]\nport = {self.port}\n" if self._amtp else ""
+        return f"""[tls]
+certificate = "{self.credentials.certificate.name}"
+key = "{self.credentials.key.name}"
+public_ca = [{authority}]
+{port}"""
 
     def _end(self) -> None:
         if self._process is not None:
@@ -151,6 +163,7 @@ messages_per_session = 1_000_000_000
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        self._stack.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -25,6 +25,18 @@ class Plan:
     kept: bool = True
     """Each session sends message after message; otherwise each message gets a connection of its own."""
     starttls: bool = False
+    amtp: bool = False
+    """TLS from the first octet, and MPC= in MAIL."""
+    certificate: str = ""
+    """PEM file that the client presents under TLS; "" = none."""
+    key: str = ""
+    """PEM file of its key."""
+    mpc: str = "com/individual"
+    """The Mail Policy Code, for AMTP."""
+    mail: bool = True
+    """False: connections only; each greets and leaves, and counts when its EHLO is answered 250."""
+    source: str = ""
+    """Local IP address; "" = the system's choice."""
     pipelining: bool = False
     """MAIL, RCPT and DATA go out together (RFC 2920)."""
     rate: float = 0.0

@@ -49,16 +49,19 @@ def lines(result: dict[str, object]) -> list[str]:
     assert isinstance(latency, dict)
     failures = result["failures"]
     assert isinstance(failures, dict)
-    rows = [
-        ("accepted", f"{result['accepted']:,} messages in {result['seconds']} s"),
-        ("rate", f"{result['messages_per_s']:,.1f} messages/s, {result['mib_per_s']:,.2f} MiB/s"),
-    ]
+    plan = result["plan"]
+    assert isinstance(plan, dict)
+    what, each = ("messages", "a message") if plan["mail"] else ("connections", "a connection")
+    rate = f"{result['messages_per_s']:,.1f} {what}/s"
+    if plan["mail"]:
+        rate += f", {result['mib_per_s']:,.2f} MiB/s"
+    rows = [("accepted", f"{result['accepted']:,} {what} in {result['seconds']} s"), ("rate", rate)]
     if latency:
         rows.append(("latency", "  ".join(f"{name} {value:g} ms" for name, value in latency.items())))
     if "server_peak_mib" in result:
-        rows.append(("server", f"{result['server_cpu_ms_per_message']} ms CPU a message, "
+        rows.append(("server", f"{result['server_cpu_ms_per_message']} ms CPU {each}, "
                      f"{result['server_peak_mib']} MiB at most"))  # fmt: skip
-    rows.append(("generator", f"{result['generator_cpu_ms_per_message']} ms CPU a message"))
+    rows.append(("generator", f"{result['generator_cpu_ms_per_message']} ms CPU {each}"))
     rows += [("failed", f"{count:,}: {what}") for what, count in failures.items()]
     if "explained" in result:
         rows.append(("checked", str(result["explained"])))

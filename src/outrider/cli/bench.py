@@ -21,6 +21,8 @@ from outrider.benchmark.report import ServerCost, lines, summary
 from outrider.cli.options import json_option
 from outrider.cli.output import fail, print_json
 
+_FILE = click.Path(exists=True, dir_okay=False)
+
 
 @dataclass(frozen=True, slots=True)
 class _Target:
@@ -38,6 +40,12 @@ class _Target:
 @click.option("--size", default=4096, show_default=True, type=click.IntRange(MIN_SIZE), help="Octets each.")
 @click.option("--new-connections", is_flag=True, help="A connection for each message.")
 @click.option("--starttls", is_flag=True, help="On each connection; the certificate is not checked.")
+@click.option("--amtp", is_flag=True, help="TLS from the first octet, with a client certificate, and MPC=.")
+@click.option("--certificate", type=_FILE, help="With --server: what the client presents under TLS (PEM).")
+@click.option("--key", type=_FILE, help="Its key.")
+@click.option(
+    "--no-mail", is_flag=True, help="Connect, greet and leave; what counts is an EHLO answered 250."
+)
 @click.option("--pipelining", is_flag=True, help="MAIL, RCPT and DATA in one go.")
 @click.option("--rate", default=0.0, type=click.FloatRange(0), help="Messages a second; default: all it can.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1, 64), help="Generators.")
@@ -61,6 +69,10 @@ def bench(
     size: int,
     new_connections: bool,
     starttls: bool,
+    amtp: bool,
+    certificate: str | None,
+    key: str | None,
+    no_mail: bool,
     pipelining: bool,
     rate: float,
     processes: int,
@@ -77,14 +89,20 @@ def bench(
     --rate, latency is counted from the moment a message was due, so that a slow server cannot hide it.
     Exit code 1 when any message is not accepted.
     """
+    if amtp and starttls:
+        fail("--amtp is under TLS from the first octet; leave --starttls out", 2)
     plan = Plan(
         host="",
         port=0,
         messages=messages,
         sessions=sessions,
         size=size,
-        kept=not new_connections,
+        kept=not (new_connections or no_mail),
         starttls=starttls,
+        amtp=amtp,
+        certificate=certificate or "",
+        key=key or "",
+        mail=not no_mail,
         pipelining=pipelining,
         rate=rate,
         sender=sender,
@@ -109,8 +127,11 @@ def _target(plan: Plan, server: str | None, pid: int | None, workers: int, folde
         host, port = _address(server)
         yield _Target(replace(plan, host=host, port=port), pid)
         return
-    with OwnServer(folder.resolve(), workers, plan.starttls) as own:
+    with OwnServer(folder.resolve(), workers, plan.starttls, amtp=plan.amtp) as own:
         plan = replace(plan, host=own.host, port=own.port, recipient=RECIPIENT)
+        if plan.amtp and own.credentials is not None:
+            files = own.credentials
+            plan = replace(plan, certificate=f"{files.client_certificate}", key=f"{files.client_key}")
         yield _Target(plan, own.pid, own)
 
 
@@ -135,7 +156,7 @@ def _measure(target: _Target, processes: int) -> dict[str, object]:
         _let_settle(target, outcome)
     cost = ServerCost(cpu_s(pid) - before, memory.kib / 1024)
     result = summary(target.plan, outcome, cost)
-    if target.own is not None and outcome.accepted:
+    if target.own is not None and outcome.accepted and target.plan.mail:
         result["explained"] = target.own.explain_one()
     return result
 

@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import click
 
 from outrider.cli.options import json_option
 from outrider.cli.output import fail, print_rows
-from outrider.delivery.interface import ConnectFailed, Hop, Job, RequirementUnmet
+from outrider.delivery.interface import AmtpTerms, ConnectFailed, Hop, Job, RequirementUnmet
 from outrider.message.dates import format_date
 from outrider.message.header_fields import find_field
 from outrider.message.mailboxes import mailboxes
@@ -25,9 +25,19 @@ from outrider.model.address import Address, AddressError, parse_address
 from outrider.model.content import Content, inline_content
 from outrider.model.envelope import BodyType, Envelope, Recipient
 from outrider.model.message import MessageId, StoredMessage
+from outrider.model.mpc import Mpc, MpcError, parse_mpc
 from outrider.model.result import DeliveryResult
 from outrider.routing.tls_policy import TlsRequirement
 from outrider.routing.ways import DEFAULT_PORTS
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """Who we are to the server."""
+
+    hello: str = ""
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 @dataclass(slots=True)
@@ -38,13 +48,14 @@ class _Submission:
     envelope: Envelope
     content: Content
     ca_files: tuple[Path, ...] = ()
+    identity: _Identity = _Identity()
 
 
 @click.command()
 @click.option("--server", default="127.0.0.1:25", show_default=True, help="HOST or HOST:PORT.")
 @click.option(
     "--protocol",
-    type=click.Choice(["smtp", "submission", "smtps", "lmtp", "qmtp"]),
+    type=click.Choice(["smtp", "submission", "smtps", "lmtp", "qmtp", "amtp"]),
     default="smtp",
     show_default=True,
 )
@@ -59,6 +70,11 @@ class _Submission:
     show_default=True,
 )
 @click.option("--ca", "ca_files", multiple=True, type=click.Path(path_type=Path), help="PEM file of CAs.")
+@click.option("--name", default="", help="Name to find in the server's certificate; default its HOST.")
+@click.option("--mpc", default="", help="Mail Policy Code, such as com/individual; AMTP needs one.")
+@click.option("--hello", default="", help="Name that we give at EHLO; for AMTP the certificate's.")
+@click.option("--certificate", type=click.Path(path_type=Path), help="Our certificate (PEM); AMTP needs one.")
+@click.option("--key", type=click.Path(path_type=Path), help="Its key.")
 @click.option("--user", default="", help="Log in as; the password is asked for, or $OUTRIDER_PASSWORD.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent where.")
 @click.argument("message", type=click.Path(path_type=Path), default=Path("-"))
@@ -70,6 +86,11 @@ def send(
     recipients: tuple[str, ...],
     tls: str,
     ca_files: tuple[Path, ...],
+    name: str,
+    mpc: str,
+    hello: str,
+    certificate: Path | None,
+    key: Path | None,
     user: str,
     dry_run: bool,
     message: Path,
@@ -80,15 +101,18 @@ def send(
     Exit code 1 when any recipient is not accepted.
     """
     content = inline_content(_octets(message))
-    envelope = _envelope(content, sender, recipients)
-    hop = _hop(server, protocol, TlsRequirement(level=tls), user)  # type: ignore[arg-type]
+    envelope = replace(_envelope(content, sender, recipients), mpc=_code(mpc, protocol))
+    if bool(certificate) != bool(key) or (protocol == "amtp" and certificate is None):
+        fail("AMTP needs --certificate and --key; they go together", 2)
+    identity = _Identity(hello, certificate, key)
+    hop = _hop(server, protocol, _requirement(tls, name, identity), user)
     if dry_run:
         rows = [
             {"recipient": str(one.address), "result": "would be sent", "text": f"by {protocol} to {server}"}
             for one in envelope.recipients
         ]
     else:
-        results = _send(_Submission(hop, envelope, content, ca_files), user)
+        results = _send(_Submission(hop, envelope, content, ca_files, identity), user)
         rows = [
             {
                 "recipient": str(recipient.address),
@@ -102,6 +126,20 @@ def send(
     columns = (("recipient", "recipient"), ("result", "result"), ("status", "status"), ("text", "text"))
     print_rows(rows, columns, as_json=as_json)
     sys.exit(0 if all(row["result"] in ("delivered", "relayed", "would be sent") for row in rows) else 1)
+
+
+def _code(text: str, protocol: str) -> Mpc | None:
+    if not text and protocol != "amtp":
+        return None
+    try:
+        return parse_mpc(text)
+    except MpcError as error:
+        fail(f"--mpc {text!r}: {error}", 2)
+
+
+def _requirement(level: str, name: str, identity: _Identity) -> TlsRequirement:
+    files = [str(path) if path is not None else "" for path in (identity.certificate, identity.key)]
+    return TlsRequirement(level, name, (), *files)  # type: ignore[arg-type]
 
 
 def _octets(message: Path) -> bytes:
@@ -166,7 +204,9 @@ def _hop(server: str, protocol: str, tls: TlsRequirement, user: str) -> Hop:
     except OSError as error:
         fail(f"{host}: {error.strerror}")
     addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-    return Hop(protocol, host, tuple(ip_address(one) for one in addresses), number, tls, username=user)
+    terms = AmtpTerms("", named=True, must_prove=True) if protocol == "amtp" else None
+    found_at = tuple(ip_address(one) for one in addresses)
+    return Hop(protocol, host, found_at, number, tls, username=user, amtp=terms)
 
 
 def _send(submission: _Submission, user: str) -> dict[int, DeliveryResult]:
@@ -176,7 +216,7 @@ def _send(submission: _Submission, user: str) -> dict[int, DeliveryResult]:
             path = Path(folder) / "password"
             path.touch(mode=0o600)
             path.write_text(f"{_password()}\n", "utf-8")
-            hop = Hop(hop.protocol, hop.host, hop.addresses, hop.port, hop.tls, user, str(path))
+            hop = replace(hop, password_file=str(path))
         return asyncio.run(_deliver(submission, hop))
 
 
@@ -191,7 +231,7 @@ async def _deliver(submission: _Submission, hop: Hop) -> dict[int, DeliveryResul
     envelope, content = submission.envelope, submission.content
     message = StoredMessage(MessageId("outrider-send"), time.time(), envelope, b"", content, content.size, ())
     everyone = tuple(range(len(envelope.recipients)))
-    dialler = dialler_for(hop.protocol, submission.ca_files)
+    dialler = dialler_for(hop.protocol, submission.ca_files, submission.identity.hello)
     last: DeliveryResult | None = None
     for address in hop.addresses:
         try:

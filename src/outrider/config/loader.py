@@ -1,7 +1,8 @@
 """From the text of `outrider.toml` to a frozen `Config`, or to all its faults.
 
 Relative paths in the file are taken from the file's own folder, so that a server can be started
-from anywhere.
+from anywhere. Partners may stand in files of their own, one each, in the partner folder: `load` adds them
+to the configuration, and their faults name their own lines.
 """
 
 from __future__ import annotations
@@ -13,21 +14,39 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from outrider.config.problems import ConfigError, Problem
-from outrider.config.schema import Config
+from outrider.config.schema import Config, Partner
 from outrider.config.source_map import Path as KeyPath
 from outrider.config.source_map import SourceMap
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 _TOML_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`")
 _MISSING = re.compile(r"Object missing required field `([^`]*)`")
 _AT = re.compile(r" - at `.*`$")
 
+PARTNER_FOLDER = "partners"
+"""Beside the configuration; used if it is there."""
+MAX_PARTNERS = 10_000
+_PARTNER_FILE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\.toml")
+
 MAX_FILE_OCTETS = 8 * 1024 * 1024
 """Far above any real configuration; keeps a wrong path (a disk image, a log) from being read whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A further file that is a part of the configuration."""
+
+    key: KeyPath
+    """The table that it fills."""
+    path: Path
+    source: SourceMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +56,15 @@ class Loaded:
     config: Config
     path: Path
     source: SourceMap
+    parts: tuple[Part, ...] = ()
 
     def problem(self, key: KeyPath, fault: str, remedy: str = "") -> Problem:
         """A fault found later, placed at its line."""
+        for part in self.parts:
+            if key[: len(part.key)] == part.key:
+                below = key[len(part.key) :]
+                line = part.source.line(below) or 1  # the file is the table
+                return Problem(str(part.path), line, key_text(below), fault, remedy)
         return Problem(str(self.path), self.source.line(key), key_text(key), fault, remedy)
 
     def problem_from(self, text: str) -> Problem:
@@ -48,7 +73,7 @@ class Loaded:
         path = parse_key_text(key)
         if not rest or path is None:
             return Problem(str(self.path), 0, "", text)
-        return Problem(str(self.path), self.source.line(path), key, rest)
+        return self.problem(path, rest)
 
     def resolve(self, name: str) -> Path:
         """A path from the file, relative to the file's folder."""
@@ -56,26 +81,75 @@ class Loaded:
 
 
 def load(path: Path) -> Loaded:
-    """Read and check one file's syntax, keys and types. Raises ConfigError with every problem found."""
-    return parse(_read(path), path)
+    """Read and check a configuration's syntax, keys and types, with its partner files.
+
+    Raises ConfigError with every problem found.
+    """
+    return _with_partners(parse(_read(path), path))
+
+
+def _with_partners(loaded: Loaded) -> Loaded:
+    """The same with what stands in the partner folder. Raises ConfigError."""
+    partners = dict(loaded.config.partners)
+    parts: list[Part] = []
+    problems: list[Problem] = []
+    for path in _partner_files(loaded):
+        try:
+            partner, source = load_as(Partner, path)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
+        if path.stem in partners:
+            problems.append(Problem(str(path), 0, "", "the configuration has this partner too", "keep one"))
+        ca = tuple(str(path.parent / Path(name).expanduser()) for name in partner.ca)
+        partners[path.stem] = msgspec.structs.replace(partner, ca=ca)
+        parts.append(Part(("partners", path.stem), path, source))
+    if problems:
+        raise ConfigError(problems)
+    config = msgspec.structs.replace(loaded.config, partners=partners)
+    return Loaded(config, loaded.path, loaded.source, tuple(parts))
+
+
+def _partner_files(loaded: Loaded) -> list[Path]:
+    folder = loaded.resolve(loaded.config.partner_folder or PARTNER_FOLDER)
+    if not loaded.config.partner_folder and not folder.is_dir():
+        return []
+    try:
+        found = sorted(path for path in folder.iterdir() if _PARTNER_FILE.fullmatch(path.name))
+    except OSError as error:
+        fault, remedy = f"{folder}: {error.strerror}", "create it, or remove the key"
+        raise ConfigError([loaded.problem(("partner_folder",), fault, remedy)]) from None
+    if len(found) > MAX_PARTNERS:
+        raise ConfigError([loaded.problem(("partner_folder",), f"{folder} has over {MAX_PARTNERS} files")])
+    return found
 
 
 def parse(text: str, path: Path) -> Loaded:
     """As :func:`load`, from text at hand. Raises ConfigError."""
+    config, source = parse_as(Config, text, path)
+    return Loaded(config, path, source)
+
+
+def load_as(kind: type[S], path: Path) -> tuple[S, SourceMap]:
+    """One of the further files that a configuration names, as `kind`, with its lines. Raises ConfigError."""
+    return parse_as(kind, _read(path), path)
+
+
+def parse_as(kind: type[S], text: str, path: Path) -> tuple[S, SourceMap]:
+    """The text as `kind`, with its lines. Raises ConfigError with every problem found."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_syntax_problem(error, path)]) from error
     source = SourceMap(text)
     try:
-        config = msgspec.convert(data, Config)
+        return msgspec.convert(data, kind), source
     except msgspec.ValidationError as error:
         problems = [
             Problem(str(path), source.line(key), key_text(key), fault, remedy)
-            for key, fault, remedy in _faults(data, Config, ())
+            for key, fault, remedy in _faults(data, kind, ())
         ]
         raise ConfigError(problems or [Problem(str(path), 0, "", str(error))]) from error
-    return Loaded(config, path, source)
 
 
 def key_text(key: KeyPath) -> str:

@@ -31,6 +31,10 @@ def reference() -> str:
             parts.append(_section(_heading(field.name, field.type), struct, texts))
     parts.append(_section("[[tls.sni]]", schema.Certificate, texts))
     parts.append(_section("[[policy.rules]]", schema.Rule, texts))
+    parts.append(_section('[trust.lists."NAME"]', schema.TrustList, texts))
+    parts.append(_section("[[mpc.assigned]]", schema.MpcAssignment, texts))
+    parts.append(_section('[domains."NAME".lists."NAME"]', schema.MailingList, texts))
+    parts.append(_section('[domains."NAME".vacation]', schema.Vacation, texts))
     return "\n".join(parts)
 
 

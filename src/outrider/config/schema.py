@@ -16,6 +16,9 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 
 Protocol = Literal["smtp", "submission", "amtp", "mt2", "qmtp", "lmtp", "http"]
 TlsMode = Literal["none", "starttls", "implicit"]
+InboundChannel = Literal["any", "tls", "tls-mutual", "amtp", "mt2"]
+OutboundChannel = Literal["any", "encrypt", "verify", "mutual", "amtp"]
+SendingProtocol = Literal["amtp", "smtp"]
 TlsLevel = Literal["none", "opportunistic", "encrypt", "verify", "fingerprint", "mutual", "dane", "mta-sts"]
 
 
@@ -27,21 +30,23 @@ class Listener(Section, frozen=True):
     """One listening socket."""
 
     protocol: Protocol
-    """What is spoken: smtp (relay and MX), submission (AUTH required), qmtp, lmtp, http (metrics)."""
+    """What is spoken: smtp (relay and MX), submission (AUTH required), amtp, qmtp, lmtp, http (metrics)."""
     address: str = "127.0.0.1"
     """IPv4 or IPv6 address, or `unix:/path` for lmtp and http."""
     port: Port | None = None
-    """Default by protocol: smtp 25, submission 587 (465 with implicit TLS), qmtp 209, lmtp 24, http 9464."""
+    """Default by protocol: smtp 25, submission 587 (465 with implicit TLS), amtp as in [amtp], qmtp 209, lmtp 24, http 9464."""
     tls: TlsMode | None = None
-    """none, starttls or implicit. Default: starttls for smtp and submission when [tls] names a certificate, else none."""
+    """none, starttls or implicit. Default: implicit for amtp, starttls for smtp and submission when [tls] names a certificate, else none."""
     hostname: str | None = None
     """The name in the greeting; default the server's hostname."""
     require_tls: bool = False
     """Demand TLS before MAIL. A server that is its domains' exchanger may not (TLS-2): recipients of [domains] are taken without."""
     auth: bool | None = None
-    """Offer AUTH (after TLS). Default: yes for submission, no for smtp."""
+    """Offer AUTH (after TLS). Default: yes for submission, no for smtp; for amtp see private_auth in [amtp]."""
     request_client_certificate: bool | None = None
     """Ask TLS clients for a certificate. Default: yes for smtp and submission listeners; having none is never an error by itself."""
+    private: bool = False
+    """amtp: take private connections only, from clients of a private CA; then any port will do."""
     proxy_protocol: tuple[str, ...] = ()
     """Networks whose connections begin with a PROXY header (v1 or v2); nobody else's header is believed."""
     max_connections: Count = 1000
@@ -98,12 +103,48 @@ class Tls(Section, frozen=True):
     """PEM files of the CAs that anybody may use. Default: the system's store."""
     private_ca: tuple[str, ...] = ()
     """PEM files of CAs for closed groups."""
+    crl: tuple[str, ...] = ()
+    """Files of certificate revocation lists (PEM or DER); a certificate they name proves nothing."""
     sni: tuple[Certificate, ...] = ()
     """Further certificates."""
     reload_interval: Seconds = 60.0
     """How often the files are looked at for change; SIGHUP looks at once."""
     expiry_warning: Seconds = 21 * 86_400.0
     """Warn in log and metrics when a certificate ends within this time."""
+
+
+class MailingList(Section, frozen=True):
+    """A mailing list `NAME@DOMAIN`; beside it are NAME-subscribe, -unsubscribe, -request, -owner and -bounces."""
+
+    owners: tuple[str, ...]
+    """Who gets what is sent to NAME-owner, and is told of members that were suspended."""
+    description: str = ""
+    """One line, for List-Id and the answers."""
+    mpc: str = "ngo/confirmed"
+    """What its mail is sent as: of class optin, optout, confirmed or customer (AMTP-16)."""
+    posting: Literal["members", "anyone", "moderators"] = "members"
+    """Whose mail is taken, by envelope sender; all other is refused at RCPT."""
+    moderators: tuple[str, ...] = ()
+    """Who approve posts that wait. Their own never wait when they logged in or came by a private AMTP connection."""
+    moderated: bool = False
+    """Posts are held until a moderator approves. With posting = moderators this is so for unproven ones in any case."""
+    subscription: Literal["confirmed", "closed"] = "confirmed"
+    """confirmed: by mail, with a confirmation. closed: only by `outrider list subscribe`."""
+    max_size: Octets = 1_048_576
+    """Largest post."""
+    suspend_after: Count = 5
+    """Days with a bounce, within `bounce_memory`, after which a member gets no more; 0 = never."""
+    bounce_memory: Seconds = 21 * 86_400.0
+    """After so long a bounce is forgotten."""
+
+
+class Vacation(Section, frozen=True):
+    """Answers for users who are away (RFC 3834); what they say is set by `outrider vacation set`."""
+
+    role: str = "net"
+    """Role of the answers' code (`net/autoresponse`) for users to whom [mpc] accounts binds none (AMTP-17)."""
+    interval: Seconds = 7 * 86_400.0
+    """How long the same sender gets no second answer."""
 
 
 class Domain(Section, frozen=True):
@@ -121,6 +162,10 @@ class Domain(Section, frozen=True):
     """What parts user and detail in ann+shop@example; "" = nothing does."""
     domain_alias_of: str | None = None
     """This domain is another name for that one."""
+    lists: dict[str, MailingList] = field(default_factory=dict)
+    """Mailing lists by local part."""
+    vacation: Vacation | None = None
+    """Lets users of `deliver` = maildir: or pipe: have mail answered while they are away."""
 
 
 class Relay(Section, frozen=True):
@@ -159,9 +204,13 @@ class Route(Section, frozen=True):
     """A way to a destination, where a plain string is not enough."""
 
     to: str
-    """`smtp:HOST`, `smtp:[ADDRESS]:PORT`, `submission:...`, `smtps:...`, `lmtp:...`, `qmtp:...`, `mx` (ordinary MX routing), `pipe:`, `maildir:`, `discard:`, `error:5.1.1 text`."""
+    """`amtp:HOST[:PORT]` (a private connection), `smtp:HOST`, `smtp:[ADDRESS]:PORT`, `submission:...`, `smtps:...`, `lmtp:...`, `qmtp:...`, `mx` (by the domain's own SRV and MX records), `pipe:`, `maildir:`, `discard:`, `error:5.1.1 text`."""
     tls: TlsLevel | None = None
     """TLS policy for this way; default [delivery] tls."""
+    protocols: tuple[SendingProtocol, ...] | None = None
+    """For `mx`: default [delivery] protocols. `["amtp"]` alone: mail waits rather than goes otherwise."""
+    fallback: Literal["smtp", "never"] | None = None
+    """For `mx`: whether the next protocol may be used where no server of the first can be reached; default [amtp] fallback."""
     tls_name: str = ""
     """Name to find in the server's certificate instead of the host's."""
     fingerprints: tuple[str, ...] = ()
@@ -185,6 +234,10 @@ class Delivery(Section, frozen=True):
 
     tls: TlsLevel = "opportunistic"
     """TLS policy for destinations without one of their own."""
+    protocols: tuple[SendingProtocol, ...] = ("amtp", "smtp")
+    """In which order protocols are tried for domains without a route: the first whose servers the domain publishes.
+    `amtp` needs [tls] certificate, and carries only mail that has a Mail Policy Code. QMTP belongs to `smtp`: MX
+    preferences announce it."""
     concurrency: Count = 20
     """Connections at once to one destination."""
     total: Count = 500
@@ -302,11 +355,114 @@ class Rule(Section, frozen=True):
     """For tag: `Field-Name: text` put on top, or a label. For route: the way, as in [routes]."""
 
 
+class RuleFile(Section, frozen=True):
+    """A file of `[policy] include`."""
+
+    rules: tuple[Rule, ...] = ()
+    """In order."""
+
+
 class Policy(Section, frozen=True):
     """What is wanted."""
 
     rules: tuple[Rule, ...] = ()
     """In order."""
+    include: tuple[str, ...] = ()
+    """Further files of `[[rules]]`, read after `rules`, in this order; an include may not include others."""
+
+
+class Amtp(Section, frozen=True):
+    """AMTP: mail under mutual TLS, between hosts that prove their names."""
+
+    port: Port = 10125
+    """The port of public connections. None was ever assigned; SRV records name it to others (AMTP-6)."""
+    forward_confirm: bool = True
+    """A client's PTR name must also lead forward to its address (AMTP-2a)."""
+    common_name: bool = False
+    """Under a private CA, a subject's common name counts where there is no dNSName (AMTP-2a)."""
+    require_client_purpose: bool = False
+    """Certificates of private CAs must have the clientAuth purpose (AMTP-2b)."""
+    private_fingerprints: tuple[str, ...] = ()
+    """SHA-256 of self-signed certificates or their keys that count as private connections (AMTP-19)."""
+    private_auth: Literal["required", "offered", "none"] = "required"
+    """AUTH on private connections."""
+    private_auth_match: bool = True
+    """The login must be one that the certificate names (AMTP-19)."""
+    fallback: Literal["smtp", "never"] = "smtp"
+    """Where a domain speaks AMTP and none of its hosts can be reached (AMTP-8); a route's or a partner's own
+    word goes first."""
+    seen_for: Seconds = 30 * 86_400.0
+    """How long a domain is remembered to speak AMTP, so that DNS that fails is not taken for absence (AMTP-7)."""
+
+
+class MpcAssignment(Section, frozen=True):
+    """A code for mail that comes without one, where all that is named holds."""
+
+    value: str
+    """The code, like net/individual."""
+    networks: tuple[str, ...] = ()
+    """Clients' networks."""
+    listeners: tuple[str, ...] = ()
+    """Protocols of listeners: smtp, submission, qmtp, lmtp."""
+    sender_domains: tuple[str, ...] = ()
+    """Domains of the envelope sender."""
+
+
+class MpcCodes(Section, frozen=True):
+    """Mail Policy Codes. Which are wanted is said by policy rules on the fact `mpc`; EHLO announces it."""
+
+    accounts: dict[str, str] = field(default_factory=dict)
+    """Login or sender address to the one code that it submits with (AMTP-15)."""
+    assigned: tuple[MpcAssignment, ...] = ()
+    """Codes for mail that comes by other protocols without one; the first that fits. Else it has none, and is
+    not sent on by AMTP."""
+    field_from: tuple[str, ...] = ()
+    """Networks of SMTP peers whose MPC field is believed and moved into the envelope (AMTP-14)."""
+
+
+class Partner(Section, frozen=True):
+    """A site with which terms are agreed; made by `outrider partner accept`."""
+
+    sender_domains: tuple[str, ...] = ()
+    """Domains that its hosts may send for, and only they over the channel that `inbound` demands (ITP-8)."""
+    hosts: tuple[str, ...] = ()
+    """Names of its hosts, as in their certificates."""
+    ca: tuple[str, ...] = ()
+    """PEM files of the CAs that may vouch for its hosts; none = any configured CA."""
+    inbound: InboundChannel = "any"
+    """The least that its mail must come by."""
+    inbound_mode: Literal["report", "refuse", "hold"] = "report"
+    """What happens to mail that comes by less."""
+    outbound: OutboundChannel = "any"
+    """The least that mail to it must go by."""
+    fallback: Literal["smtp", "never"] | None = None
+    """See [amtp] fallback."""
+    contact: str = ""
+    """Whom to tell when it does not work."""
+
+
+class TrustList(Section, frozen=True):
+    """A list of hosts or domains that somebody keeps."""
+
+    kind: Literal["block-file", "vouch-file", "dnsbl", "dnswl", "rhsbl", "rhswl", "vbr", "issuer"]
+    """What it lists and which way it counts. dnsbl, dnswl: clients' addresses; rhsbl, rhswl: domains of senders and proven names of hosts; vbr: domains that a vouching service vouches for (RFC 5518); issuer: domains of certificates' issuers, to block; the files: any of these."""
+    source: str
+    """The list's DNS zone; for the files, and for issuer when there is a `/` in it, a path."""
+    weight: Annotated[int, Meta(ge=0, le=1000)] = 1
+    """What a hit adds to `trust.score` (block) or takes from it (vouch)."""
+    codes: tuple[str, ...] = ()
+    """DNS lists: answers that count, like 127.0.0.2 or 127.0.0.0/24; default all of 127.0.0.0/8 but 127.0.0.1 and 127.255.0.0/16. vbr: types of mail that count beside `all`, like transaction."""
+    timeout: Annotated[float, Meta(gt=0, le=30)] = 3.0
+    """Then it says nothing."""
+
+
+class Trust(Section, frozen=True):
+    """Who is believed. What lists say becomes facts (`trust.score`, `trust.vouched`, `trust.listed`) for policy rules."""
+
+    lists: dict[str, TrustList] = field(default_factory=dict)
+    """By a name of our own, which facts, log and metrics use."""
+    cache: Seconds = 900.0
+    """How long an answer is remembered at most."""
 
 
 class Log(Section, frozen=True):
@@ -357,5 +513,15 @@ class Config(Section, frozen=True):
     """Logins."""
     policy: Policy = field(default_factory=Policy)
     """Rules."""
+    amtp: Amtp = field(default_factory=Amtp)
+    """AMTP."""
+    mpc: MpcCodes = field(default_factory=MpcCodes)
+    """Mail Policy Codes."""
+    partners: dict[str, Partner] = field(default_factory=dict)
+    """Sites with which terms are agreed, by name."""
+    partner_folder: str = ""
+    """Folder of further partners, one file NAME.toml each with the keys of `[partners."NAME"]`; default `partners` beside the configuration, if there."""
+    trust: Trust = field(default_factory=Trust)
+    """Lists of others."""
     log: Log = field(default_factory=Log)
     """Records."""

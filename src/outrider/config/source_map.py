@@ -44,6 +44,7 @@ class SourceMap:
                 continue
             if match := _ARRAY_TABLE.match(line):
                 table = self._array_entry(_parts(match[1]))
+                self._lines.setdefault(table[:-1], number)  # the array as such begins with its first entry
                 self._lines.setdefault(table, number)
             elif match := _TABLE.match(line):
                 table = self._resolve(_parts(match[1]))

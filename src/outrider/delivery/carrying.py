@@ -2,20 +2,24 @@
 
 Every recipient gets a result, whatever happens. What was met on the way (hosts that did not answer, terms not
 met, a second choice taken) is told in notes, which become part of the message's trail (ITP-7).
+
+From one protocol to the next there is one step, and it is taken for one reason: no host could be reached. Who
+answered - with a denial, with 504, under a wrong name - has answered for every protocol.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from outrider.config.schema import Delivery
 from outrider.delivery.clock import Clock
 from outrider.delivery.connections import Connections, Failure, Opened, Unreached
-from outrider.delivery.interface import Hop, Job, LocalTransport
-from outrider.delivery.next_hops import HopPlanner, Plan
+from outrider.delivery.interface import Expansion, Hop, Job, LocalTransport
+from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.observer import DeliveryObserver
+from outrider.delivery.plan import PassedOver, Plan
 from outrider.delivery.results import (
     complete,
     deferred,
@@ -25,9 +29,15 @@ from outrider.delivery.results import (
     sentence,
     was_interrupted,
 )
+from outrider.model.message import NewMessage
 from outrider.model.result import DeliveryResult
-from outrider.routing.ways import ErrorWay, LocalWay, Way
+from outrider.routing.ways import ErrorWay, HostWay, LocalWay, MxWay, Way
 from outrider.spool.interface import ContentDamaged, SpoolUnavailable
+
+BACKUP_DENIED = "4.7.1"
+"""The status under which a backup's denial waits for the servers before it."""
+UNREACHED = ("4.4.1", "4.4.2")
+"""No connection, or none that lasted."""
 
 
 class Feedback(Enum):
@@ -49,6 +59,8 @@ class Outcome:
     feedback: Feedback = Feedback.NONE
     notes: list[str] = field(default_factory=list)
     remote: str = ""
+    made: list[NewMessage] = field(default_factory=list)
+    """To be stored with the settlement, see `interface.Expansion`."""
 
 
 class Carrier:
@@ -79,7 +91,7 @@ class Carrier:
                 case LocalWay():
                     return await self._locally(job, way)
                 case _:
-                    return await self._by_hops(job, await self._planner.plan(way, domain))
+                    return await self._by_hops(job, way, domain)
         except (ContentDamaged, SpoolUnavailable) as error:
             # Damaged content is held by the spool itself when this attempt is recorded.
             self._observer.spool_failed("reading a message", str(error))
@@ -94,18 +106,22 @@ class Carrier:
         if transport is None:
             result = deferred("4.3.5", f"this server has no transport {way.transport!r}")
             return Outcome(_for_all(job.recipients, result))
-        results = await transport.deliver(job, way.instruction)
-        return Outcome(complete(job.recipients, results))
+        done = await transport.deliver(job, way.instruction)
+        if isinstance(done, Expansion):
+            return Outcome(complete(job.recipients, done.results), made=list(done.messages))
+        return Outcome(complete(job.recipients, done))
 
-    async def _by_hops(self, job: Job, plan: Plan) -> Outcome:
-        if not plan.hops:
-            result = plan.result or own_failure("choosing a host")
-            feedback = Feedback.BAD if plan.unreachable else Feedback.NONE
-            return Outcome(_for_all(job.recipients, result), feedback)
-        run = _Run(job, plan.hops, Outcome({}), list(job.recipients))
+    async def _by_hops(self, job: Job, way: HostWay | MxWay, domain: str) -> Outcome:
+        plan = await self._planner.plan(way, domain, job.message.envelope)
+        run = _Run(job, way, domain, plan, Outcome({}), list(job.recipients))
+        self._tell_passed_over(run)
+        if not plan.hops and not await self._next_protocol(run, plan.result, unreachable=plan.unreachable):
+            run.end(plan.result or own_failure("choosing a host"), run.blame(reached=not plan.unreachable))
+            return run.outcome
         try:
             while run.waiting:
                 await self._one_transaction(run)
+            await self._ask_the_better(run)
         except BaseException:
             # Unforeseen, or the server stops: what is said on this connection now has no meaning any more.
             if run.opened is not None:
@@ -116,12 +132,62 @@ class Carrier:
             self._connections.give_back(run.opened, self._clock.now(), self._settings.idle_reuse)
         return run.outcome
 
+    async def _ask_the_better(self, run: _Run) -> None:
+        """AMTP-21: what a backup has denied is for the servers before it to decide.
+
+        Where they were passed over, for a kept connection or because they were silent a moment ago, they are
+        asked now.
+        """
+        denials, better = run.denied_by_backup(), run.better_hops()
+        if not denials or not better:
+            return
+        if run.opened is not None:
+            self._connections.give_back(run.opened, self._clock.now(), self._settings.idle_reuse)
+            run.opened = None
+        feedback = run.outcome.feedback
+        run.plan, run.hops = replace(run.plan, then=()), better
+        run.only_fresh, run.waiting = True, list(denials)
+        while run.waiting:
+            await self._one_transaction(run)
+        silent = {index for index in denials if run.outcome.results[index].status in UNREACHED}
+        if silent:
+            run.outcome.results.update({index: denials[index] for index in silent})
+            run.outcome.feedback = feedback
+
+    async def _next_protocol(self, run: _Run, result: DeliveryResult | None, *, unreachable: bool) -> bool:
+        """Go on with the next protocol where nobody could be reached and another may be used; False: no more.
+
+        Where that one leads nowhere, its "no such host" is not the last word: the first choice may come back.
+        """
+        if not unreachable or not run.plan.then or not isinstance(run.way, MxWay):
+            return False
+        before = run.protocol
+        plan = await self._planner.follow(run.way, run.domain, run.plan.then)
+        if not plan.hops:
+            return False
+        text = sentence(result) if result is not None else "no host"
+        run.plan, run.hops, run.only_fresh = plan, plan.hops, False
+        self._passed_over(run, PassedOver(before, plan.hops[0].protocol, "unreachable", text))
+        self._tell_passed_over(run)
+        return True
+
+    def _tell_passed_over(self, run: _Run) -> None:
+        for one in run.plan.passed_over:
+            self._passed_over(run, one)
+
+    def _passed_over(self, run: _Run, one: PassedOver) -> None:
+        """ITP-7: a fallback is an event, a counter, and a line in the trail."""
+        text = f"{one.used} is used instead of {one.protocol} for {run.domain}: {one.text}"
+        run.outcome.notes.append(text)
+        self._observer.fell_back(run.job.message.id, one.protocol, one.used, one.why, text)
+
     async def _one_transaction(self, run: _Run) -> None:
         opened = run.opened or await self._session(run)
         if isinstance(opened, Unreached):
-            run.end(opened.result, Feedback.BAD)
+            if not await self._next_protocol(run, opened.result, unreachable=opened.is_unreachable):
+                run.end(opened.result, run.blame(reached=False))
             return
-        run.opened = opened
+        run.opened, run.last = opened, opened
         size = self._settings.recipients_per_message or len(run.waiting)
         chunk = tuple(run.waiting[:size])
         results = complete(chunk, await opened.connection.send(Job(run.job.message, chunk)))
@@ -143,13 +209,17 @@ class Carrier:
         lent = None if run.only_fresh else self._connections.lend(run.hops, self._clock.now())
         if lent is not None:
             return lent
+        if run.plan.then and (silent := self._connections.recently_silent(run.hops, self._clock.now())):
+            # Each message would wait for the same time-outs before it may go by the next protocol.
+            return silent
         opened = await self._connections.open(run.hops, self._clock.now)
         for failure in opened.failures:
             run.outcome.notes.append(_note(failure))
         if isinstance(opened, Opened) and opened.failures:
             text = f"fell back to {opened.connection.description} by {opened.key[0]}"
             run.outcome.notes.append(text)
-            self._observer.fell_back(run.job.message.id, text)
+            first, why = opened.failures[0][0].protocol, "terms" if opened.unmet else "unreachable"
+            self._observer.fell_back(run.job.message.id, first, opened.key[0], why, text)
         return opened
 
     def _interrupted(self, run: _Run, opened: Opened, results: Mapping[int, DeliveryResult]) -> None:
@@ -172,11 +242,44 @@ class Carrier:
 @dataclass(slots=True)
 class _Run:
     job: Job
-    hops: tuple[Hop, ...]
+    way: HostWay | MxWay
+    domain: str
+    plan: Plan
     outcome: Outcome
     waiting: list[int]
     opened: Opened | None = None
+    last: Opened | None = None
+    """Where the last transaction was, whether or not it can take another."""
     only_fresh: bool = False
+    hops: tuple[Hop, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hops = self.plan.hops
+
+    @property
+    def protocol(self) -> str:
+        """What is being tried."""
+        return self.plan.hops[0].protocol if self.plan.hops else self.plan.protocol
+
+    def blame(self, *, reached: bool) -> Feedback:
+        """What it says of the way as a whole that there is no session. AMTP servers that are away, or do not
+        believe us, say nothing of the mail for the same domain that goes by SMTP, for want of a code."""
+        if reached:
+            return Feedback.NONE
+        also_by_smtp = isinstance(self.way, MxWay) and "smtp" in self.way.channel.protocols
+        return Feedback.NONE if self.protocol == "amtp" and also_by_smtp else Feedback.BAD
+
+    def denied_by_backup(self) -> dict[int, DeliveryResult]:
+        """What the server that was asked has put off only because it is a backup."""
+        if self.last is None or not self.last.is_backup:
+            return {}
+        return {i: result for i, result in self.outcome.results.items() if result.status == BACKUP_DENIED}
+
+    def better_hops(self) -> tuple[Hop, ...]:
+        """The hops before the backups, unless this very run has tried them all."""
+        better = tuple(hop for hop in self.plan.hops if hop.amtp is not None and not hop.amtp.backup)
+        tried = {hop for hop, _, _ in self.last.failures} if self.last is not None else set()
+        return () if tried.issuperset(better) else better
 
     def take(self, results: Mapping[int, DeliveryResult]) -> None:
         """Note the results; who got "too many recipients" goes into the next transaction, as long as each

@@ -1,7 +1,9 @@
 """Open connections kept for the next message to the same place (SMTP-3), and addresses that just failed.
 
 A connection is reused only for a hop with the same protocol, host, port, login and TLS terms: what was
-negotiated under weaker terms never carries mail that asks for stronger ones (TLS-4a).
+negotiated under weaker terms never carries mail that asks for stronger ones (TLS-4a). For AMTP the terms name
+the domain for which the server has proven to be the right one: each domain has connections of its own
+(AMTP-5).
 """
 
 from __future__ import annotations
@@ -13,14 +15,21 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from outrider.delivery.interface import ConnectFailed, Connection, Dialler, Hop, RequirementUnmet
+from outrider.delivery.interface import (
+    AmtpTerms,
+    ConnectFailed,
+    Connection,
+    Dialler,
+    Hop,
+    RequirementUnmet,
+)
 from outrider.delivery.observer import DeliveryObserver
-from outrider.delivery.results import as_deferred
+from outrider.delivery.results import as_deferred, deferred
 from outrider.model.result import DeliveryResult
 from outrider.routing.tls_policy import TlsRequirement
 
 Address = IPv4Address | IPv6Address | str
-PoolKey = tuple[str, str, int, TlsRequirement, str, str, bool, str]
+PoolKey = tuple[str, str, int, TlsRequirement, str, str, bool, AmtpTerms | None, str]
 
 MAX_IDLE = 200
 """Connections kept open for nobody in particular: descriptors are for mail under way."""
@@ -43,6 +52,10 @@ class Opened:
     """Messages sent on it so far."""
     failures: tuple[Failure, ...] = ()
     """What was met at better hops and addresses before this one answered."""
+    unmet: bool = False
+    """Among them was a host that did not meet a requirement of ours."""
+    is_backup: bool = False
+    """The domain has AMTP servers that come before this one (AMTP-21)."""
     idle_until: float = 0.0
 
 
@@ -53,6 +66,13 @@ class Unreached:
     failures: tuple[Failure, ...]
     unmet: bool = False
     """A host answered, and a requirement of ours was not met."""
+    answered: bool = False
+    """A host answered, and would not have us."""
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Nobody spoke at all: only then another protocol may be tried (ITP-7)."""
+        return not self.unmet and not self.answered
 
     @property
     def result(self) -> DeliveryResult:
@@ -60,6 +80,13 @@ class Unreached:
         chosen = [result for _, _, result in self.failures]
         temporary = [one for one in chosen if not one.is_final]
         return (temporary or chosen)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Avoided:
+    until: float
+    silence: str
+    """Why there was no connection; "" when the host did speak."""
 
 
 class Connections:
@@ -70,7 +97,7 @@ class Connections:
         self._observer = observer
         self._idle: dict[PoolKey, list[Opened]] = {}
         self._order: OrderedDict[Opened, None] = OrderedDict()
-        self._avoided: OrderedDict[tuple[Address, int], float] = OrderedDict()
+        self._avoided: OrderedDict[tuple[Address, int], _Avoided] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
     # --- reuse --------------------------------------------------------------------------------------
@@ -84,7 +111,7 @@ class Connections:
                 self._order.pop(one, None)
                 if one.idle_until > now and one.connection.usable:
                     self._observer.connection_reused(one.connection.description, hop.protocol)
-                    one.reused, one.failures = True, ()
+                    one.reused, one.failures, one.unmet = True, (), False
                     return one
                 self._close(one.connection)
         return None
@@ -144,12 +171,15 @@ class Connections:
         """Try each hop at each of its addresses, in order, until one gives a session."""
         met: list[Failure] = []
         unmet: list[Failure] = []
+        answered = False
         for hop, address in self._attempts(hops, now()):
             try:
                 connection = await self._dialler.connect(hop, address)
             except ConnectFailed as failure:
                 met.append((hop, address, failure.result))
-                self._avoid(address, hop.port, now())
+                answered = answered or failure.answered
+                silence = "" if failure.answered else failure.result.text
+                self._avoid(address, hop.port, _Avoided(now() + AVOID_S, silence))
                 self._observer.connection_failed(hop.host, str(address), hop.protocol, failure.result)
             except RequirementUnmet as failure:
                 result = as_deferred(failure.result)
@@ -158,16 +188,41 @@ class Connections:
             else:
                 self._avoided.pop((address, hop.port), None)
                 self._observer.connection_opened(connection.description, hop.protocol)
-                return Opened(connection, pool_key(hop), failures=(*met, *unmet))
-        return Unreached((*met, *unmet), unmet=bool(unmet))
+                is_backup = hop.amtp is not None and hop.amtp.backup
+                return Opened(
+                    connection,
+                    pool_key(hop),
+                    failures=(*met, *unmet),
+                    unmet=bool(unmet),
+                    is_backup=is_backup,
+                )
+        return Unreached((*met, *unmet), unmet=bool(unmet), answered=answered)
+
+    def recently_silent(self, hops: tuple[Hop, ...], now: float) -> Unreached | None:
+        """What `open` said a moment ago, where it reached nobody at any of these addresses; else None."""
+        met: list[Failure] = []
+        for hop in hops:
+            for address in hop.addresses:
+                avoided = self._avoided.get((address, hop.port))
+                if avoided is None or avoided.until <= now or not avoided.silence:
+                    return None
+                remote = f"{hop.host} [{address}]:{hop.port}"
+                met.append((hop, address, deferred("4.4.1", avoided.silence, remote, hop.protocol)))
+        return Unreached(tuple(met)) if met else None
 
     def _attempts(self, hops: tuple[Hop, ...], now: float) -> list[tuple[Hop, Address]]:
         """Hops and addresses in order; addresses that failed a moment ago come last."""
         every = [(hop, address) for hop in hops for address in hop.addresses]
-        return sorted(every, key=lambda one: self._avoided.get((one[1], one[0].port), 0.0) > now)
+        if not self._avoided:
+            return every
+        return sorted(every, key=lambda one: self._is_avoided(one[1], one[0].port, now))
 
-    def _avoid(self, address: Address, port: int, now: float) -> None:
-        self._avoided[(address, port)] = now + AVOID_S
+    def _is_avoided(self, address: Address, port: int, now: float) -> bool:
+        avoided = self._avoided.get((address, port))
+        return avoided is not None and avoided.until > now
+
+    def _avoid(self, address: Address, port: int, avoided: _Avoided) -> None:
+        self._avoided[(address, port)] = avoided
         self._avoided.move_to_end((address, port))
         if len(self._avoided) > MAX_AVOIDED:
             self._avoided.popitem(last=False)
@@ -176,6 +231,5 @@ class Connections:
 def pool_key(hop: Hop) -> PoolKey:
     """What must be equal for a connection to serve a hop."""
     socket_path = next((one for one in hop.addresses if isinstance(one, str)), "")
-    return (
-        hop.protocol, hop.host, hop.port, hop.tls, hop.username, hop.password_file, hop.secure, socket_path
-    )  # fmt: skip
+    terms = (hop.tls, hop.username, hop.password_file, hop.secure, hop.amtp)
+    return (hop.protocol, hop.host, hop.port, *terms, socket_path)

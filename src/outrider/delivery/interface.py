@@ -11,10 +11,27 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
-from outrider.model.message import Leased, StoredMessage
+from outrider.model.message import Leased, NewMessage, StoredMessage
 from outrider.model.result import DeliveryResult
 from outrider.routing.tls_policy import OPPORTUNISTIC
 from outrider.routing.tls_policy import TlsRequirement as TlsRequirement
+
+
+@dataclass(frozen=True, slots=True)
+class AmtpTerms:
+    """By what an AMTP server counts as the right one, and what its word is worth (AMTP-5, AMTP-21)."""
+
+    domain: str
+    """The recipients' domain, which the server may prove to serve; "" where the operator has named the
+    host."""
+    srv_secure: bool = False
+    """DNSSEC vouches for the SRV answer that led here."""
+    named: bool = False
+    """The operator or the partner entry names this host: its own name is proof enough."""
+    must_prove: bool = False
+    """A name that only an unsigned SRV answer led to does not do."""
+    backup: bool = False
+    """Others have better priority: this one's denial is not the last word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +39,7 @@ class Hop:
     """One host to try: all its addresses in turn, at one port, in one protocol."""
 
     protocol: str
-    """smtp, submission, smtps, lmtp, qmtp."""
+    """amtp, smtp, submission, smtps, lmtp, qmtp."""
     host: str
     """Name or literal, for logs, EHLO checks and certificates."""
     addresses: tuple[IPv4Address | IPv6Address | str, ...]
@@ -33,6 +50,8 @@ class Hop:
     password_file: str = ""
     secure: bool = False
     """The addresses came DNSSEC-validated (for DANE)."""
+    amtp: AmtpTerms | None = None
+    """For the protocol amtp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +67,21 @@ class ConnectFailed(Exception):
     """No session came about at this address: the next one is tried.
 
     `result` is what to record if none is left: temporary unless the host itself said otherwise
-    (554 greeting = permanent for this host).
+    (554 greeting = permanent for this host). `answered` means that somebody did speak there: the host is not
+    out of reach, and what it does not want by one protocol is not tried by another (ITP-7).
     """
 
-    def __init__(self, result: DeliveryResult) -> None:
+    def __init__(self, result: DeliveryResult, *, answered: bool = False) -> None:
         super().__init__(result.text)
         self.result = result
+        self.answered = answered
 
 
 class RequirementUnmet(Exception):
     """The host answered, but an explicit TLS, name or login requirement is not met: the mail waits
-    (TLS-4a), and another host of equal standing may be tried, never a weaker way."""
+    (TLS-4a), and another host of equal standing may be tried, never a weaker way.
+
+    For AMTP this is also a server that does not prove its name, and one that refuses ours (504, AMTP-8)."""
 
     def __init__(self, result: DeliveryResult) -> None:
         super().__init__(result.text)
@@ -103,10 +126,21 @@ class Dialler(Protocol):
         ...
 
 
-class LocalTransport(Protocol):
-    """Mailbox, pipe, discard: delivers without a network."""
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """What a transport has made of a message beside delivering it: the copies of a mailing list, an answer.
 
-    async def deliver(self, job: Job, instruction: str) -> Mapping[int, DeliveryResult]:
+    The messages are stored in one transaction with the settlement of the attempt: each exactly once.
+    """
+
+    results: Mapping[int, DeliveryResult]
+    messages: tuple[NewMessage, ...] = ()
+
+
+class LocalTransport(Protocol):
+    """Mailbox, pipe, discard, list: delivers without a network."""
+
+    async def deliver(self, job: Job, instruction: str) -> Mapping[int, DeliveryResult] | Expansion:
         """`instruction` is the text after the colon of `deliver =`, placeholders not yet replaced."""
         ...
 

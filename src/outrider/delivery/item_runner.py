@@ -68,6 +68,7 @@ class ItemRunner:
             part = await self._carrier.carry(Job(leased.message, tuple(indexes)), way, domain)
             outcome.results.update(part.results)
             outcome.notes += part.notes
+            outcome.made += part.made
             outcome.remote = part.remote or outcome.remote
             if part.feedback is not Feedback.NONE:
                 outcome.feedback = part.feedback
@@ -165,7 +166,8 @@ class ItemRunner:
 
 def _bare(status: RecipientStatus, attempt: Attempt) -> RecipientStatus:
     result = attempt.results.get(status.index)
-    if status.state.is_final or result is None:
+    if status.state.is_final or result is None or attempt.made:
+        # What was to be made of the message is not stored either: it is not delivered yet.
         return status
     delivered = {Kind.DELIVERED: RecipientState.DELIVERED, Kind.RELAYED: RecipientState.RELAYED}
     return replace(

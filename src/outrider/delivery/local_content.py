@@ -1,4 +1,4 @@
-"""A message as it is handed to a mailbox or a command: two fields on top, the trace, the content.
+"""A message as it is handed to a mailbox or a command: a few fields on top, the trace, the content.
 
 Line ends: messages travel with CRLF and are stored with LF, as every Maildir reader expects. Because a
 message that was accepted has no other line ends, LF back to CRLF gives every octet again. A binary message
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from outrider.message.mpc_field import mpc_field
 from outrider.model.address import Address
 from outrider.model.message import StoredMessage
 
@@ -31,9 +32,12 @@ def local_content(message: StoredMessage, recipient: Address) -> Iterator[bytes]
 
 
 def fields_on_top(message: StoredMessage, recipient: Address) -> bytes:
-    """Return-Path (RFC 5321 4.4, once, at final delivery) and Delivered-To (the loop guard)."""
-    sender = "" if message.envelope.sender is None else str(message.envelope.sender)
-    return f"Return-Path: <{sender}>\r\nDelivered-To: {recipient}\r\n".encode()
+    """Return-Path (RFC 5321 4.4, once, at final delivery), Delivered-To (the loop guard), and the Mail Policy
+    Code where the message has one (AMTP-14)."""
+    envelope = message.envelope
+    sender = "" if envelope.sender is None else str(envelope.sender)
+    fields = f"Return-Path: <{sender}>\r\nDelivered-To: {recipient}\r\n".encode()
+    return fields if envelope.mpc is None else fields + mpc_field(envelope.mpc)
 
 
 def _with_lf(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:

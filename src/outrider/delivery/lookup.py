@@ -1,4 +1,4 @@
-"""What delivery asks of DNS: two questions, and four ways of not getting an answer.
+"""What delivery asks of DNS: three questions, and four ways of not getting an answer.
 
 The distinction that mail lives by (SEC-163): "there is no such record" is knowledge, a time-out is not.
 """
@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from outrider.routing.mail_exchangers import Exchanger
+from outrider.routing.services import Service
 
 
 class LookupFailed(Exception):
@@ -54,6 +55,14 @@ class HostAddresses:
     secure: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceRecords:
+    """A domain's servers for a service; none where it states that there is no such service (target ".")."""
+
+    services: tuple[Service, ...]
+    secure: bool = False
+
+
 class MailLookup(Protocol):
     """The resolver as delivery sees it. Each call ends in bounded time."""
 
@@ -63,4 +72,8 @@ class MailLookup(Protocol):
 
     async def addresses(self, host: str) -> HostAddresses:
         """The host's IPv4 and IPv6 addresses. Raises LookupFailed's four kinds."""
+        ...
+
+    async def services(self, domain: str) -> ServiceRecords:
+        """The domain's SRV records for AMTP (``_amtp._tcp``). Raises LookupFailed's four kinds."""
         ...

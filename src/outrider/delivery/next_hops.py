@@ -2,169 +2,124 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Sequence
+from dataclasses import replace
 
-from outrider.config.schema import Net
-from outrider.delivery.interface import Hop
-from outrider.delivery.lookup import (
-    LookupFailed,
-    LookupTemporary,
-    MailLookup,
-    MxRecords,
-    NoRecords,
-    NoSuchName,
+from outrider.config.schema import SendingProtocol
+from outrider.delivery.amtp_hops import AmtpPlanner, AmtpSending, NotSpoken
+from outrider.delivery.exchanger_hops import ExchangerPlanner
+from outrider.delivery.interface import AmtpTerms, Hop
+from outrider.delivery.lookup import LookupFailed, LookupTemporary
+from outrider.delivery.plan import PassedOver, Plan, hopeless, waits
+from outrider.delivery.surroundings import Surroundings
+from outrider.model.envelope import Arrival, Envelope
+from outrider.routing.mail_exchangers import MAX_ADDRESSES, IPAddress, interleave
+from outrider.routing.ways import HostWay, MxWay, is_private
+
+NO_CODE = (
+    "it goes by amtp only ({why}), and the message has no Mail Policy Code: bind its account or sender "
+    "to one in [mpc] accounts, or assign one in [mpc] assigned, and send it again"
 )
-from outrider.delivery.results import deferred, failed
-from outrider.model.result import DeliveryResult
-from outrider.routing.mail_exchangers import (
-    MAX_ADDRESSES,
-    Chance,
-    Exchanger,
-    NoWay,
-    Ourselves,
-    Target,
-    interleave,
-    null_mx,
-    rank,
-    targets,
-)
-from outrider.routing.private_addresses import AddressGuard
-from outrider.routing.tls_policy import TlsRequirement
-from outrider.routing.ways import HostWay, MxWay
-
-IPAddress = IPv4Address | IPv6Address
-_Addresses = tuple[tuple[IPAddress, ...], bool, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The hops to try in order, or, when there are none, what is to be recorded."""
-
-    hops: tuple[Hop, ...]
-    result: DeliveryResult | None = None
-    unreachable: bool = False
-    """The look-up failed for now: counts against the way as a whole, like a host that does not answer."""
+"""The remedy is the operator's: what a message is was never written on it, and is not invented (AMTP-11)."""
 
 
 class HopPlanner:
     """Makes plans; holds what they depend on, exchanged as a whole by a reload."""
 
-    def __init__(
-        self, lookup: MailLookup, net: Net, guard: AddressGuard, ourselves: Ourselves, chance: Chance
-    ) -> None:
-        self._lookup = lookup
-        self._net = net
-        self._guard = guard
-        self._ourselves = ourselves
-        self._chance = chance
+    def __init__(self, around: Surroundings, amtp: AmtpSending | None = None) -> None:
+        """`amtp` is None where nothing can be sent by AMTP, for want of a certificate of our own."""
+        self._around = around
+        self._exchangers = ExchangerPlanner(around)
+        self._amtp = AmtpPlanner(around, amtp) if amtp is not None else None
 
-    async def plan(self, way: HostWay | MxWay, domain: str) -> Plan:
-        """The hops for mail to `domain` by that way. Never raises for reasons of DNS."""
+    async def plan(self, way: HostWay | MxWay, domain: str, envelope: Envelope) -> Plan:
+        """The hops for a message to `domain` by that way. Never raises for reasons of DNS."""
+        if envelope.arrival is Arrival.AMTP_PUBLIC and not is_private(way):
+            # AMTP-18 once more: it was so at RCPT, and routes have changed since.
+            text = "came over a public amtp connection and may not leave over another public one"
+            return waits("4.7.1", f"mail for {domain} {text}; it needs a route to a named host")
+        if isinstance(way, HostWay):
+            return await self._host(way, domain, envelope)
+        return await self._by_domain(way, domain, envelope)
+
+    async def follow(self, way: MxWay, domain: str, protocols: Sequence[SendingProtocol]) -> Plan:
+        """What the first of these protocols that the domain publishes servers for leads to."""
+        passed: tuple[PassedOver, ...] = ()
+        for place, protocol in enumerate(protocols):
+            rest = tuple(protocols[place + 1 :])
+            found = await self._leg(protocol, way, domain)
+            if not isinstance(found, NotSpoken):
+                then = rest if way.channel.falls_back else ()
+                return replace(found, then=then, passed_over=passed, protocol=protocol)
+            if found.why == "dns" and rest:
+                passed = (*passed, PassedOver(protocol, rest[0], "dns", found.text))
+        return waits("4.4.4", f"no protocol that may be used leads to {domain}")
+
+    async def _by_domain(self, way: MxWay, domain: str, envelope: Envelope) -> Plan:
+        protocols = way.channel.protocols
+        if "amtp" in protocols and (self._amtp is None or envelope.mpc is None):
+            if way.channel.amtp_only:
+                return self._cannot_speak(f"mail for {domain}", way.channel.demanded_by, envelope)
+            protocols = tuple(one for one in protocols if one != "amtp")
+        return await self.follow(way, domain, protocols)
+
+    def _cannot_speak(self, what: str, why: str, envelope: Envelope) -> Plan:
+        if envelope.mpc is None:
+            return hopeless("5.7.1", f"{what}: {NO_CODE.format(why=why)}")
+        text = f"{what}: amtp is demanded ({why}), and [tls] has no certificate to speak it with"
+        return waits("4.3.5", text)
+
+    async def _leg(self, protocol: SendingProtocol, way: MxWay, domain: str) -> Plan | NotSpoken:
+        if protocol == "amtp" and self._amtp is not None:
+            return await self._amtp.plan(way, domain)
         try:
-            if isinstance(way, HostWay):
-                return await self._host(way)
-            return await self._exchangers(domain, way.tls)
+            return await self._exchangers.plan(way, domain)
         except LookupTemporary as error:
-            text = f"DNS does not answer for {domain} now: {error.reason}"
-            return Plan((), deferred("4.4.3", text), unreachable=True)
+            return waits("4.4.3", f"DNS does not answer for {domain} now: {error.reason}", unreachable=True)
         except LookupFailed as error:
-            return Plan((), failed("5.4.4", f"no way to {domain}: {error.reason}"))
+            return hopeless("5.4.4", f"no way to {domain}: {error.reason}")
 
-    async def _host(self, way: HostWay) -> Plan:
+    # --- named hosts --------------------------------------------------------------------------------
+
+    async def _host(self, way: HostWay, domain: str, envelope: Envelope) -> Plan:
         if way.protocol == "qmtp" and way.tls.required:
-            return Plan((), deferred("4.7.4", f"qmtp cannot meet tls = {way.tls.level!r}, which is demanded"))
+            return waits("4.7.4", f"qmtp cannot meet tls = {way.tls.level!r}, which is demanded")
+        if way.protocol == "amtp" and (self._amtp is None or envelope.mpc is None):
+            return self._cannot_speak(f"mail for {domain}", f"the route {way}", envelope)
         if way.socket_path:
             return Plan((_host_hop(way, (way.socket_path,)),))
         if way.address is not None:
             return self._literal(way, way.address)
+        return await self._named(way)
+
+    async def _named(self, way: HostWay) -> Plan:
         try:
-            found = await self._lookup.addresses(way.host)
-        except LookupTemporary:
-            raise
+            found = await self._around.lookup.addresses(way.host)
+        except LookupTemporary as error:
+            return waits("4.4.3", f"DNS does not answer for {way.host} now: {error.reason}", unreachable=True)
         except LookupFailed as error:
             # A host of ours that does not exist is the operator's mistake: no mail is lost over it (SMTP-6).
-            return Plan((), deferred("4.3.5", f"the configured host {way.host}: {error.reason}"))
+            return waits("4.3.5", f"the configured host {way.host}: {error.reason}")
         # The operator named this host, so it may be private; an address that is no host's never is one.
         usable = [one for one in found.addresses if not one.is_unspecified and not one.is_multicast]
-        addresses = interleave(usable, self._chance, ipv6=self._net.ipv6)[:MAX_ADDRESSES]
+        addresses = interleave(usable, self._around.chance, ipv6=self._around.net.ipv6)[:MAX_ADDRESSES]
         if not addresses:
-            return Plan((), deferred("4.3.5", f"the configured host {way.host} has no usable address"))
+            return waits("4.3.5", f"the configured host {way.host} has no usable address")
         return Plan((_host_hop(way, addresses, secure=found.secure),))
 
     def _literal(self, way: HostWay, address: IPAddress) -> Plan:
         if not way.chosen_by_operator:
-            refusal = self._guard.refusal(address)
+            refusal = self._around.guard.refusal(address)
             if refusal:
-                return Plan((), failed("5.4.4", f"[{address}] {refusal}"))
-            if address in self._ourselves.addresses:
-                return Plan((), failed("5.4.6", f"mail for [{address}] loops back to this host"))
+                return hopeless("5.4.4", f"[{address}] {refusal}")
+            if address in self._around.ourselves.addresses:
+                return hopeless("5.4.6", f"mail for [{address}] loops back to this host")
         return Plan((_host_hop(way, (address,)),))
-
-    async def _exchangers(self, domain: str, tls: TlsRequirement) -> Plan:
-        try:
-            records = await self._lookup.mx(domain)
-        except NoRecords:
-            records = MxRecords((Exchanger(0, domain),))  # RFC 5321 5.1: the implicit MX
-        except NoSuchName:
-            return Plan((), failed("5.1.2", f"the domain {domain} does not exist"))
-        if records.null_mx:
-            return _no_way(null_mx(domain))
-        ranked = rank(domain, records.exchangers, self._ourselves, self._chance)
-        if isinstance(ranked, NoWay):
-            return _no_way(ranked)
-        return await self._addressed(domain, tls, records, ranked)
-
-    async def _addressed(
-        self, domain: str, tls: TlsRequirement, records: MxRecords, ranked: tuple[Exchanger, ...]
-    ) -> Plan:
-        hosts = tuple(dict.fromkeys(one.host for one in ranked))
-        answers = await self._addresses_of_all(hosts)
-        known = dict(zip(hosts, answers, strict=True))
-        found = targets(
-            domain,
-            ranked,
-            {host: answer for host, (answer, _, _) in known.items()},
-            self._ourselves,
-            self._guard,
-            self._chance,
-            ipv6=self._net.ipv6,
-        )
-        if isinstance(found, NoWay):
-            silent = next((why for _, _, why in answers if why), "")
-            if silent and found.status != "5.4.6":
-                text = f"no mail exchanger of {domain} can be looked up now: {silent}"
-                return Plan((), deferred("4.4.3", text), unreachable=True)
-            return _no_way(found)
-        secure = {host: records.secure and answer[1] for host, answer in known.items()}
-        hops = (self._hop(target, tls, secure=secure[target.host]) for target in found)
-        return Plan(tuple(hop for hop in hops if not (tls.required and hop.protocol == "qmtp")))
-
-    async def _addresses_of_all(self, hosts: tuple[str, ...]) -> list[_Addresses]:
-        if len(hosts) == 1:  # the usual case needs no tasks
-            return [await self._addresses_of(hosts[0])]
-        return list(await asyncio.gather(*(self._addresses_of(host) for host in hosts)))
-
-    async def _addresses_of(self, host: str) -> _Addresses:
-        """Addresses, whether DNSSEC vouches for them, and why there is no knowing (a temporary failure)."""
-        try:
-            answer = await self._lookup.addresses(host)
-        except LookupTemporary as error:
-            return (), False, f"{host}: {error.reason}"
-        except LookupFailed:
-            return (), False, ""
-        return tuple(answer.addresses), answer.secure, ""
-
-    def _hop(self, target: Target, tls: TlsRequirement, *, secure: bool) -> Hop:
-        port = self._net.qmtp_port if target.protocol == "qmtp" else self._net.smtp_port
-        return Hop(target.protocol, target.host, target.addresses, port, tls, secure=secure)
 
 
 def _host_hop(way: HostWay, addresses: tuple[IPAddress | str, ...], *, secure: bool = False) -> Hop:
     host = way.host or "localhost"
-    return Hop(way.protocol, host, addresses, way.port, way.tls, way.username, way.password_file, secure)
-
-
-def _no_way(no_way: NoWay) -> Plan:
-    return Plan((), failed(no_way.status, no_way.text))
+    terms = AmtpTerms("", named=True, must_prove=True) if way.protocol == "amtp" else None
+    return Hop(
+        way.protocol, host, addresses, way.port, way.tls, way.username, way.password_file, secure, terms
+    )

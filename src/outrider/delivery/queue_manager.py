@@ -1,7 +1,8 @@
 """The queue manager: takes what is due from the spool and what is fresh from reception, and has it delivered.
 
-It owns the leases, whose turn it is (`lanes`), the connections that are kept, and the back-off of ways that
-are dead. Clock, chance, dialler and spool are handed in. One task runs `run`; each delivery is a task.
+It brings together the leases (`leases`), whose turn it is (`lanes`), the connections that are kept
+(`connections`), and the back-off of ways that are dead (`dead_ways`). Clock, chance, dialler and spool are
+handed in. One task runs `run`; each delivery is a task.
 
 What is in memory is bounded; the rest stays in the spool, and nothing is lost when memory is: every item here
 is leased, and a lease that nobody renews ends.
@@ -10,29 +11,26 @@ is leased, and a lease that nobody renews ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from outrider.config.schema import Delivery
+from outrider.delivery.background import Background
 from outrider.delivery.carrying import Feedback, Outcome
-from outrider.delivery.clock import Clock
 from outrider.delivery.connections import Connections
-from outrider.delivery.interface import Dialler
+from outrider.delivery.dead_ways import DeadWays
 from outrider.delivery.item_runner import ItemRunner, Rules
-from outrider.delivery.lanes import Entry, Lane, LaneBoard
-from outrider.delivery.neighbours import SharedQueue
-from outrider.delivery.observer import DeliveryObserver
+from outrider.delivery.lanes import Entry, LaneBoard
+from outrider.delivery.leases import Leases
+from outrider.delivery.queue_parts import QueueParts
 from outrider.delivery.results import deferred, sentence
-from outrider.delivery.settlement import Attempt, Settled, put_off, schedule_of
-from outrider.delivery.sharing import LaneSharing, SoleDeliverer
+from outrider.delivery.settlement import Attempt, Settled, put_off
+from outrider.delivery.sharing import SoleDeliverer
 from outrider.model.envelope import Recipient
-from outrider.model.message import ItemKey, ItemState, Leased
+from outrider.model.message import ItemKey, Leased
 from outrider.model.result import DeliveryResult
-from outrider.spool.interface import Conflict, Filter, NotFound, Spool, SpoolError, SpoolUnavailable
+from outrider.spool.interface import SpoolUnavailable
 
-CAPACITY = 10_000
-"""Items in memory, waiting or being delivered: some 40 MiB of envelopes; bodies above the inline limit stay
-in their files."""
 LEASE_BATCH = 200
 """Items leased in one question to the spool."""
 AVOID_LIMIT = 500
@@ -43,15 +41,9 @@ PAUSED_S = 60.0
 """How long an item stays in the spool that was leased although its way is paused."""
 CLEANUP_S = 5.0
 """How long `stop` waits for the spool to take back what was not delivered."""
-RENEW_RETRY_S = 1.0
-"""Before leases are renewed again that the spool could not renew."""
-RELEASE_RETRY_S = 5.0
-"""Before items are given back again that the spool could not take back."""
 SOLO_INTERVAL_S = 10.0
 """How often suspects are looked for when there were none (FAULT-F11)."""
 HOUSEKEEPING_S = 30.0
-OVERDUE_BATCH = 500
-"""Expired items settled at once when their way has died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,43 +64,23 @@ class LaneReport:
 class QueueManager:
     """See the module. Implements `delivery.interface.FreshMail`."""
 
-    def __init__(
-        self,
-        spool: Spool,
-        rules: Rules,
-        dialler: Dialler,
-        clock: Clock,
-        chance: Callable[[], float],
-        observer: DeliveryObserver,
-        *,
-        lease_s: float = 300.0,
-        capacity: int = CAPACITY,
-        paused: Iterable[str] = (),
-        sharing: LaneSharing | None = None,
-        shared: SharedQueue | None = None,
-    ) -> None:
-        """`lease_s` is [spool] lease. `paused` are destinations that the operator had paused before.
-        `sharing` is what other processes that deliver use too; None when there are none. `shared` is the
-        spool where other nodes deliver from it too: it keeps the pauses, and their word is heard."""
-        self._spool = spool
-        self._clock = clock
-        self._chance = chance
-        self._observer = observer
-        self._lease_s = lease_s
-        self._capacity = capacity
-        self._paused = set(paused)
-        self._connections = Connections(dialler, observer)
-        self._shared = shared
+    def __init__(self, parts: QueueParts, rules: Rules) -> None:
+        self._spool = parts.spool
+        self._clock = parts.clock
+        self._chance = parts.chance
+        self._observer = parts.observer
+        self._capacity = parts.capacity
+        self._paused = set(parts.paused)
+        self._connections = Connections(parts.dialler, parts.observer)
+        self._shared = parts.shared
         self._attending = False
         """The pauses of all nodes are known, and what becomes of them is heard."""
-        self._sharing = sharing or SoleDeliverer()
+        self._sharing = parts.sharing or SoleDeliverer()
         self._board = LaneBoard(self._sharing)
-        self._held: dict[ItemKey, Entry] = {}
-        """Every item leased to us."""
+        self._background = Background(parts.observer)
+        self._leases = Leases(parts, self._background, self._due_again)
         self._running: dict[ItemKey, asyncio.Task[None]] = {}
-        self._background: set[asyncio.Task[None]] = set()
-        self._postponing: set[str] = set()
-        """Destinations whose items are being put off in the spool: a million take a while."""
+        self._dead_ways = DeadWays(parts, self._leases, self._board, self._record, self._delivery_settings)
         self._suspect: Entry | None = None
         self._suspect_since = 0.0
         self._wake = asyncio.Event()
@@ -123,8 +95,7 @@ class QueueManager:
         """The end of the round's wait."""
         self._seen_at = 0.0
         """What the clock showed last."""
-        self._retry_renewal_at = self._solo_at = self._housekeep_at = 0.0
-        self._renew_at = clock.now() + lease_s / 3
+        self._solo_at = self._housekeep_at = 0.0
         self._runner = self._make_runner(rules)
 
     def _make_runner(self, rules: Rules) -> ItemRunner:
@@ -159,8 +130,9 @@ class QueueManager:
             self.set_paused(await self._shared.paused())
             self._attending = True
         now = self._present()
-        if now >= self._renew_at and now >= self._retry_renewal_at:
-            await self._renew(now)
+        if now >= self._leases.renewal_due_at:
+            for entry in await self._leases.renew(now):
+                self._lose(entry)
         await self._lease(now)
         await self._find_suspect(now)
         self._connections.close_idle(now)
@@ -169,7 +141,7 @@ class QueueManager:
             self._board.prune(now)
             self._observer.queue_counted(self._board.waiting, len(self._running), len(self._board.lanes))
         self._pump()
-        renew_at = max(self._renew_at, self._retry_renewal_at)
+        renew_at = self._leases.renewal_due_at
         return min(renew_at, self._housekeep_at, self._solo_at, self._look_at, self._next_timer())
 
     def _present(self) -> float:
@@ -184,7 +156,7 @@ class QueueManager:
         """Moments noted by the old time would keep everything waiting for as long as the clock was set back:
         all that this process had put off may be tried now. What the spool has keeps its moments (SEC-95)."""
         self._look_at = self._solo_at = self._housekeep_at = now
-        self._renew_at = self._retry_renewal_at = now
+        self._leases.renew_soon(now)
         self._board.clock_was_set_back(now)
 
     def _next_timer(self) -> float:
@@ -195,30 +167,25 @@ class QueueManager:
     async def stop(self, grace_s: float) -> None:
         """Start nothing more, let deliveries end for at most `grace_s`, give the rest back, close."""
         self._stopping = True
+        self._leases.close()
         self._wake.set()
         now = self._clock.now()
         # What is neither waiting for its turn nor being delivered is being given back already.
-        waiting = self._board.take_out(list(self._held.values()))
+        waiting = self._board.take_out(list(self._leases.held.values()))
         if self._suspect is not None and self._suspect.key not in self._running:
             waiting.append(self._suspect)
         self._suspect = None
-        await self._release(waiting, now)
+        await self._leases.release(waiting, now)
         await self._clock.wait(self._idle, now + grace_s)
-        unfinished = [self._held[key] for key in self._running]
+        unfinished = [self._leases.held[key] for key in self._running]
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         # What may have been taken in this moment comes again: a duplicate, never a loss.
-        await self._release(unfinished, self._clock.now() + self._runner.rules.delivery.retry[0])
-        await self._finish_background()
+        await self._leases.release(unfinished, self._clock.now() + self._runner.rules.delivery.retry[0])
+        await self._background.finish(CLEANUP_S)
         await self._connections.close()
-
-    async def _finish_background(self) -> None:
-        if self._background:
-            await asyncio.wait(self._background, timeout=CLEANUP_S)
-        for task in self._background:
-            task.cancel()
 
     # --- taking mail in -----------------------------------------------------------------------------
 
@@ -226,11 +193,11 @@ class QueueManager:
         """Fresh mail, leased, from memory. What there is no room for goes back to the spool, due at once."""
         try:
             now = self._present()
-            room = 0 if self._stopping else max(0, self._capacity - len(self._held))
+            room = 0 if self._stopping else max(0, self._capacity - len(self._leases.held))
             for one in leased[:room]:
                 self._admit(one, now)
             if leased[room:]:
-                self._in_background(self._release_leased(leased[room:], now))
+                self._background.start(self._leases.give_back(leased[room:], now))
                 self._full = True
             self._pump()
             self._wake_in_time()
@@ -242,7 +209,7 @@ class QueueManager:
         """Lease what is due, as far as there is room."""
         if now < self._look_at:
             return
-        room = self._capacity // 2 - len(self._held)  # the other half is for fresh mail
+        room = self._capacity // 2 - len(self._leases.held)  # the other half is for fresh mail
         if room <= 0 or self._suspect is not None:
             self._full = True
             self._look_at = now + POLL_S
@@ -250,9 +217,9 @@ class QueueManager:
         wanted = min(room, LEASE_BATCH)
         self._full = False
         self._look_at = now + POLL_S
-        found = await self._spool.lease_due(now, now + self._lease_s, wanted, avoid=self._avoided())
+        found = await self._spool.lease_due(now, now + self._leases.length_s, wanted, avoid=self._avoided())
         if self._stopping:
-            await self._release_leased(found, now)
+            await self._leases.give_back(found, now)
             return
         for one in found:
             self._admit(one, now)
@@ -271,20 +238,20 @@ class QueueManager:
 
     def _avoided(self) -> list[str]:
         crowded = self._board.crowded(max(1, self._capacity // 5))
-        return [*self._paused, *self._postponing, *crowded][:AVOID_LIMIT]
+        return [*self._paused, *self._dead_ways.postponing, *crowded][:AVOID_LIMIT]
 
     def _admit(self, leased: Leased, now: float) -> None:
         """Give an item its place; or none, when its destination is paused or its way is dead."""
         entry = self._entry(leased)
-        self._held[entry.key] = entry
+        self._leases.held[entry.key] = entry
         if self._is_paused(entry):
             # It stays due, so that it goes at once when the way is open again, if the spool can leave it out.
             is_avoided = entry.destination in self._avoided()
-            self._in_background(self._release([entry], now if is_avoided else now + PAUSED_S))
+            self._background.start(self._leases.release([entry], now if is_avoided else now + PAUSED_S))
             return
         lane = self._board.lane_for(entry.routed, now)
         if lane.is_dead(now):
-            self._in_background(self._put_off(entry, lane))
+            self._background.start(self._dead_ways.put_off(entry, lane))
             return
         self._board.add(entry, now)
 
@@ -305,13 +272,14 @@ class QueueManager:
         if self._suspect is not None or now < self._solo_at:
             return
         self._solo_at = now + SOLO_INTERVAL_S
-        found = await self._spool.lease_due(now, now + self._lease_s, 1, avoid=self._avoided(), solo=True)
+        until = now + self._leases.length_s
+        found = await self._spool.lease_due(now, until, 1, avoid=self._avoided(), solo=True)
         if self._stopping:
-            await self._release_leased(found, now)
+            await self._leases.give_back(found, now)
         elif found:
             self._suspect = self._entry(found[0], solo=True)
             self._suspect_since = now
-            self._held[self._suspect.key] = self._suspect
+            self._leases.held[self._suspect.key] = self._suspect
 
     # --- delivering ---------------------------------------------------------------------------------
 
@@ -321,7 +289,7 @@ class QueueManager:
             self._start_suspect(self._suspect)
             return
         now = self._clock.now()
-        if self._is_renewal_overdue(now):
+        if self._leases.is_renewal_overdue(now):
             self._wake.set()
             return
         total = max(1, -(-self._runner.rules.delivery.total // self._sharing.processes))
@@ -332,7 +300,7 @@ class QueueManager:
             self._start(entry)
 
     def _start_suspect(self, suspect: Entry) -> None:
-        if self._running or self._stopping or self._is_renewal_overdue(self._clock.now()):
+        if self._running or self._stopping or self._leases.is_renewal_overdue(self._clock.now()):
             return
         self._board.start_alone(suspect, self._clock.now())
         self._start(suspect)
@@ -350,7 +318,9 @@ class QueueManager:
                 return
             outcome = await runner.carry(entry)
             not_before = self._learn(entry, outcome)
-            attempt = Attempt(entry.leased, outcome.results, self._clock.now(), outcome.notes)
+            attempt = Attempt(
+                entry.leased, outcome.results, self._clock.now(), outcome.notes, made=outcome.made
+            )
             self._note(await runner.record(attempt, not_before=not_before))
         finally:
             self._ended(entry)
@@ -363,13 +333,13 @@ class QueueManager:
 
     def _ended(self, entry: Entry) -> None:
         self._running.pop(entry.key, None)
-        self._held.pop(entry.key, None)
+        self._leases.held.pop(entry.key, None)
         self._board.finished(entry, self._clock.now())
         if self._suspect is entry:
             self._end_suspect()
         if not self._running:
             self._idle.set()
-        if self._full and len(self._held) < self._capacity // 4:
+        if self._full and len(self._leases.held) < self._capacity // 4:
             self.wake()
         self._pump()
         self._wake_in_time()
@@ -386,11 +356,17 @@ class QueueManager:
         self._suspect = None
         self._solo_at = now + (now - self._suspect_since)
 
+    async def _record(self, attempt: Attempt, not_before: float) -> None:
+        self._note(await self._runner.record(attempt, not_before=not_before))
+
+    def _delivery_settings(self) -> Delivery:
+        return self._runner.rules.delivery
+
     def _note(self, settled: Settled | None) -> None:
         """Look at the spool in time for what a settlement has put there."""
         if settled is None:
             return
-        if settled.report.message is not None:
+        if settled.settlement.new_messages:
             self.wake()
         due = settled.settlement.next_attempt_at
         if 0 < due < self._look_at:
@@ -416,145 +392,26 @@ class QueueManager:
             self._observer.destination_recovered(lane.name)
         if died:
             self._observer.destination_backed_off(lane.name, lane.dead_until, reason)
-            self._in_background(self._back_off(lane, entry.destination))
+            self._background.start(self._dead_ways.back_off(lane, entry.destination))
         return lane.dead_until if outcome.feedback is Feedback.BAD else 0.0
-
-    # --- ways that are dead (SEC-174, FAULT-F13) ----------------------------------------------------
-
-    async def _back_off(self, lane: Lane, destination: str) -> None:
-        """Nothing more is tried on the lane: what waits in memory and in the spool waits for the probe."""
-        entries = self._board.empty(lane)
-        try:
-            for one in sorted({destination, *(entry.destination for entry in entries)}):
-                await self._postpone(one, lane.dead_until)
-        except SpoolError as error:
-            # What waits in the spool comes up by itself, and is put off then; what waits here must not be
-            # forgotten over it.
-            self._observer.spool_failed("postponing mail", str(error))
-        # All at once, so that they share a commit.
-        await asyncio.gather(*(self._put_off(entry, lane) for entry in entries))
-        await self._expire_overdue(destination)
-
-    async def _postpone(self, destination: str, until: float) -> None:
-        """Nothing of it is leased meanwhile: there would be no end of putting off one by one."""
-        self._postponing.add(destination)
-        try:
-            await self._spool.postpone(destination, until)
-        finally:
-            self._postponing.discard(destination)
-
-    async def _put_off(self, entry: Entry, lane: Lane) -> None:
-        """Give an item back until the way is open. Who has not been told why, or has waited too long, is
-        told (ITP-7); all others cost the spool as little as can be."""
-        now = self._clock.now()
-        if self._must_be_told(entry, now):
-            reason = deferred("4.4.1", _back_off_text(lane))
-            attempt = put_off(entry.leased, reason, now)
-            try:
-                self._note(await self._runner.record(attempt, not_before=lane.dead_until))
-            finally:
-                self._held.pop(entry.key, None)  # never renew the lease of what nobody carries any more
-        else:
-            # A little after the others, so that the next round brings up those that were not reached in this.
-            await self._release([entry], lane.dead_until + self._chance() * 60.0)
-
-    def _must_be_told(self, entry: Entry, now: float) -> bool:
-        schedule = schedule_of(entry.leased, self._runner.rules.delivery)
-        statuses = [one for one in entry.leased.item.recipients if not one.state.is_final]
-        if schedule.is_expired(now) or any(one.last is None for one in statuses):
-            return True
-        return schedule.warning_due(now) and not all(one.delay_reported for one in statuses)
-
-    async def _expire_overdue(self, destination: str) -> None:
-        """Items postponed again and again would never be tried, and never returned: those past their
-        lifetime are returned now."""
-        delivery = self._runner.rules.delivery
-        now = self._clock.now()
-        oldest = now - min(delivery.max_age, delivery.bounce_max_age)
-        if (await self._spool.counts()).oldest_received_at > oldest:
-            return
-        wanted = Filter(
-            states=(ItemState.READY,), destination=destination, older_than=oldest, limit=OVERDUE_BATCH
-        )
-        for entry in await self._spool.find(wanted):
-            try:
-                leased = await self._spool.lease_one(entry.item.key, now, now + self._lease_s)
-            except (Conflict, NotFound):
-                continue
-            reason = next((one.last for one in leased.item.recipients if one.last is not None), None)
-            attempt = put_off(leased, reason or deferred("4.4.1", "no host could be reached"), now)
-            self._note(await self._runner.record(attempt))
 
     # --- leases -------------------------------------------------------------------------------------
 
-    async def _renew(self, now: float) -> None:
-        """Extend all leases. One that could not be is tried again soon: the next third of its time is left
-        for that, and in the last nothing is started any more."""
-        leases = [(key, entry.leased.item.lease) for key, entry in self._held.items()]
-        if leases:
-            try:
-                lost = await self._spool.renew(leases, now + self._lease_s)
-            except SpoolUnavailable:
-                self._retry_renewal_at = now + RENEW_RETRY_S
-                raise
-            for key in lost:
-                self._lose(key)
-        self._renew_at = self._retry_renewal_at = now + self._lease_s / 3
-
-    def _is_renewal_overdue(self, now: float) -> bool:
-        """A process that was stopped, or cut off from the spool, may hold leases that have run out: what it
-        starts under them another may be sending as well (SEC-213)."""
-        return bool(self._held) and now >= self._renew_at + self._lease_s / 3
-
-    def _lose(self, key: ItemKey) -> None:
+    def _lose(self, entry: Entry) -> None:
         """Another has the item: stop at once, record nothing (SEC-213)."""
-        entry = self._held.pop(key, None)
-        if entry is None:
-            return
-        self._observer.lease_lost(key)
+        self._observer.lease_lost(entry.key)
         self._board.take_out([entry])
-        if self._suspect is entry and key not in self._running:
+        if self._suspect is entry and entry.key not in self._running:
             self._suspect = None
-        task = self._running.get(key)
+        task = self._running.get(entry.key)
         if task is not None:
             task.cancel()
 
-    async def _release(self, entries: Sequence[Entry], next_attempt_at: float) -> None:
-        for entry in entries:
-            self._held.pop(entry.key, None)
-        await self._release_leased([entry.leased for entry in entries], next_attempt_at)
-
-    async def _release_leased(self, leased: Sequence[Leased], next_attempt_at: float) -> None:
-        if not leased:
-            return
-        try:
-            await self._spool.release([(one.item.key, one.item.lease) for one in leased], next_attempt_at)
-        except SpoolError as error:
-            self._observer.spool_failed("giving items back", str(error))
-            if not self._stopping:
-                self._in_background(self._release_later(leased, next_attempt_at))
-        if next_attempt_at < self._look_at:
-            self._look_at = next_attempt_at
+    def _due_again(self, at: float) -> None:
+        """The spool has something back that is due at that moment."""
+        if at < self._look_at:
+            self._look_at = at
             self._wake.set()
-
-    async def _release_later(self, leased: Sequence[Leased], next_attempt_at: float) -> None:
-        """A full disk passes: a lease that ran out meanwhile would look like a death of the server, and mail
-        that is under suspicion for that would be held in the end."""
-        await self._clock.wait(asyncio.Event(), self._clock.now() + RELEASE_RETRY_S)
-        await self._release_leased(leased, next_attempt_at)
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except SpoolError as error:
-            self._observer.spool_failed("putting items off", str(error))
-        except Exception as error:
-            self._observer.own_failure("putting items off", error, None)
 
     # --- for the operator ---------------------------------------------------------------------------
 
@@ -576,8 +433,8 @@ class QueueManager:
             self._observer.destination_paused(destination, True)
 
     async def _give_back_paused(self) -> None:
-        waiting = [entry for entry in self._held.values() if self._is_paused(entry)]
-        await self._release(self._board.take_out(waiting), self._clock.now())
+        waiting = [entry for entry in self._leases.held.values() if self._is_paused(entry)]
+        await self._leases.release(self._board.take_out(waiting), self._clock.now())
 
     async def resume(self, destination: str) -> bool:
         """Let it go on; False when it was not paused."""
@@ -599,7 +456,7 @@ class QueueManager:
             self._resume_here(destination)
         for destination in wanted - self._paused:
             self._pause_here(destination)
-        self._in_background(self._give_back_paused())
+        self._background.start(self._give_back_paused())
 
     def revive(self, lanes: Iterable[str]) -> None:
         """See `neighbours.Attendant`."""
@@ -608,19 +465,20 @@ class QueueManager:
 
     def is_waiting(self, key: ItemKey) -> bool:
         """Whether the item is leased here and not being delivered: `withdraw` can give it back."""
-        return key in self._held and key not in self._running
+        return key in self._leases.held and key not in self._running
 
     async def withdraw(self, keys: Iterable[ItemKey]) -> None:
         """Give back to the spool those of the items that wait here, so that they can be changed there."""
-        entries = [self._held[key] for key in keys if key in self._held and key not in self._running]
-        await self._release(self._board.take_out(entries), self._clock.now() + POLL_S)
+        held = self._leases.held
+        entries = [held[key] for key in keys if key in held and key not in self._running]
+        await self._leases.release(self._board.take_out(entries), self._clock.now() + POLL_S)
 
     def retry_soon(self, recipients: Iterable[Recipient]) -> None:
         """Forget the back-offs of the ways to these recipients, and look at the spool at once."""
         lanes = {self._runner.rules.routes.find(one).lane for one in recipients}
         self.revive(lanes)
         if self._shared is not None:
-            self._in_background(self._shared.revive(lanes))
+            self._background.start(self._shared.revive(lanes))
 
     def lanes(self) -> tuple[LaneReport, ...]:
         """The ways in use, dead or paused."""
@@ -650,7 +508,3 @@ def _worst(outcome: Outcome) -> str:
     """What to say of a way that failed."""
     waiting: list[DeliveryResult] = [one for one in outcome.results.values() if not one.is_final]
     return sentence(waiting[0]) if waiting else ""
-
-
-def _back_off_text(lane: Lane) -> str:
-    return f"not tried: the last attempts by {lane.name} reached nobody ({lane.last_error})"

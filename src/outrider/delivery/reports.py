@@ -26,6 +26,7 @@ from outrider.model.message import (
     RecipientStatus,
     StoredMessage,
 )
+from outrider.model.mpc import BOUNCE
 from outrider.model.report import DsnRequest, ReportAction, ReportedRecipient
 from outrider.model.result import Kind
 from outrider.routing.local_users import Deliverable, RecipientTable, ResolvedRecipient
@@ -242,6 +243,7 @@ def _made(
             recipients,
             body_type=BodyType.SEVEN_BIT if content.is_ascii else BodyType.EIGHT_BIT,
             smtputf8=not all(one.address.is_ascii for one in recipients) or not to.is_ascii,
+            mpc=BOUNCE,  # AMTP-13
         ),
         trace=b"",
         content=content,

@@ -14,7 +14,7 @@ from outrider.model.result import DeliveryResult, Kind
 MAX_TEXT = 1024
 """Characters kept of what a remote host says: a reply of several lines, not a book (SEC-171)."""
 TOO_MANY_RECIPIENTS = 452
-LOCAL_PROTOCOLS = frozenset({"maildir", "pipe", "discard", "lmtp"})
+LOCAL_PROTOCOLS = frozenset({"maildir", "pipe", "discard", "lmtp", "list"})
 """Where our delivery is the final one, so that a positive report is ours to make (RFC 3461 5.2.2)."""
 NO_DSN_PROTOCOLS = frozenset({"qmtp"})
 
@@ -77,8 +77,11 @@ def complete(recipients: Iterable[int], results: Mapping[int, DeliveryResult]) -
 
 
 def was_interrupted(results: Iterable[DeliveryResult]) -> bool:
-    """Whether the conversation broke before the host said anything about any recipient."""
-    return all(one.kind is Kind.DEFERRED and one.code in (0, 421) for one in results)
+    """Whether the conversation broke before the host said anything about any recipient.
+
+    A status of class x.7 is a decision (a backup's denial that is not the last word), not a breach.
+    """
+    return all(one.kind is Kind.DEFERRED and one.code in (0, 421) and one.status[2] != "7" for one in results)
 
 
 def said_too_many(result: DeliveryResult) -> bool:

@@ -15,7 +15,7 @@ from outrider.delivery.reports import NO_REPORT, Outcomes, Report, Reporting, re
 from outrider.delivery.results import as_deferred, expired, sentence
 from outrider.delivery.schedule import Schedule, schedule_for
 from outrider.model.content import Content, inline_content
-from outrider.model.message import Event, Leased, RecipientState, RecipientStatus, Settlement
+from outrider.model.message import Event, Leased, NewMessage, RecipientState, RecipientStatus, Settlement
 from outrider.model.result import DeliveryResult, Kind
 
 STATES = {
@@ -39,6 +39,8 @@ class Attempt:
     """What was met on the way."""
     counts: bool = True
     """False when nothing was tried (back-off of the way, a word of the operator)."""
+    made: Sequence[NewMessage] = ()
+    """Messages that the attempt made of this one (`interface.Expansion`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def settle(
         if pending
         else 0.0,
         events=events,
-        new_messages=(report.message,) if report.message else (),
+        new_messages=(*attempt.made, *((report.message,) if report.message else ())),
         count_attempt=attempt.counts,
         at=attempt.now,
     )

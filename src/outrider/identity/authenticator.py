@@ -132,7 +132,8 @@ class SaslAuthenticator:
         names: tuple[str, ...] = ()
         how = f"certificate sha256:{prints.certificate}"
         if isinstance(identity, ProvenClient):
-            names, how = identity.names, f"certificate of {identity.names[0]}, {identity.ca_set} CA set"
+            names = (*identity.names, *identity.mailboxes)
+            how = f"certificate of {identity.label}, {identity.ca_set} CA set"
         user = self._users.find_by_certificate(names, (prints.certificate, prints.public_key))
         return None if user is None else (user.name, how)
 

@@ -17,9 +17,12 @@ from typing import Literal
 
 import idna
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from outrider.identity.certificates import service_name
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 KeyType = Literal["ec", "rsa"]
@@ -175,34 +178,67 @@ class CertificateAuthority:
         *,
         purposes: Sequence[Purpose] | None = None,
         addresses: Sequence[str] = (),
+        mailboxes: Sequence[str] = (),
+        services: Sequence[tuple[str, str]] = (),
         key: KeyType = "ec",
     ) -> Issued:
         """Issue for a host's DNS names (U- or A-labels; the first label may be `*`) and IP addresses.
 
-        It ends with the authority itself, if that is earlier. Raises ValueError without any name or
-        address, or for a bad one.
+        `mailboxes` are (ASCII) mail addresses of whoever the host belongs to (AMTP-19); `services` the right
+        to serve a domain, as SRVNames (RFC 4985): ``("amtp", "bank.example")``. It ends with the authority
+        itself, if that is earlier. Raises ValueError without any name or address, or for a bad one.
         """
         hosts = [_host_or_wildcard(name) for name in names]
         alternatives: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
         alternatives += [x509.IPAddress(ip_address(address)) for address in addresses]
         if not alternatives:
             raise ValueError("a host certificate needs a name or an address")
+        alternatives += [x509.RFC822Name(_mailbox(mailbox)) for mailbox in mailboxes]
+        alternatives += [service_name(service, _host(domain)) for service, domain in services]
         subject = _subject(next((host for host in hosts if len(host) <= _MAX_COMMON_NAME), None))
         leaf = _Leaf(subject, alternatives, purposes or _HOST_PURPOSES[self.kind], generate_key(key))
         return self._issue(leaf, not_before, days)
 
     def issue_user(
-        self, mail_address: str, not_before: datetime, days: int = 365, *, key: KeyType = "ec"
+        self,
+        mail_address: str,
+        not_before: datetime,
+        days: int = 365,
+        *,
+        hosts: Sequence[str] = (),
+        key: KeyType = "ec",
     ) -> Issued:
-        """Issue for a person, named by an (ASCII) mail address, for TLS clients and signatures (RFC 8550)."""
-        local, at, domain = mail_address.rpartition("@")
-        if not (local and at and local.isascii() and local.isprintable()):
-            raise ValueError(f"{mail_address!r} is not an ASCII mail address")
-        address = f"{local}@{_host(domain)}"
+        """Issue for a person, named by an (ASCII) mail address, for TLS clients and signatures (RFC 8550).
+
+        `hosts`: what the person's machine says at EHLO, for private AMTP connections (AMTP-19). Raises
+        ValueError for a bad address or name.
+        """
+        address = _mailbox(mail_address)
         subject = _subject(address if len(address) <= _MAX_COMMON_NAME else None)
         purposes = (Purpose.CLIENT, Purpose.MAIL)
-        leaf = _Leaf(subject, [x509.RFC822Name(address)], purposes, generate_key(key))
+        alternatives = [x509.RFC822Name(address), *(x509.DNSName(_host(host)) for host in hosts)]
+        leaf = _Leaf(subject, alternatives, purposes, generate_key(key))
         return self._issue(leaf, not_before, days)
+
+    def renew(self, old: Issued, not_before: datetime, days: int = 90, *, new_key: bool = False) -> Issued:
+        """Issue again for the same subject, names and purposes, and the same key unless told otherwise: pins
+        of the key then go on to hold. Raises ValueError for one that is not ours, or is an authority's."""
+        try:
+            old.certificate.verify_directly_issued_by(self.certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            raise ValueError("this authority did not issue the certificate") from None
+        if _is_authority(old.certificate):
+            raise ValueError("the certificate is an authority's; make a new one")
+        extensions = old.certificate.extensions
+        try:
+            names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            usage = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        except x509.ExtensionNotFound:
+            raise ValueError("the certificate states no names or no purpose; make a new one") from None
+        purposes = [purpose for purpose in Purpose if purpose.value in usage]
+        kind: KeyType = "rsa" if isinstance(old.key, rsa.RSAPrivateKey) else "ec"
+        key = generate_key(kind) if new_key else old.key
+        return self._issue(_Leaf(old.certificate.subject, list(names), purposes, key), not_before, days)
 
     def issue_authority(
         self,
@@ -238,6 +274,27 @@ class CertificateAuthority:
         for entry in revoked:
             builder = builder.add_revoked_certificate(_revoked(entry))
         return builder.sign(self.key, hashes.SHA256())
+
+    def extended_list(
+        self,
+        old: x509.CertificateRevocationList | None,
+        revoked: Iterable[Revocation],
+        issued_at: datetime,
+        days: int = 7,
+    ) -> x509.CertificateRevocationList:
+        """The list that follows `old` (None = this is the first), with more revoked.
+
+        Raises ValueError if the old one is not signed by this authority.
+        """
+        if old is None:
+            return self.revocation_list(revoked, issued_at, days)
+        if not old.is_signature_valid(self.certificate.public_key()):  # type: ignore[arg-type]
+            raise ValueError("the old list is not signed by this authority")
+        known = {entry.serial_number: _revocation(entry) for entry in old}
+        for one in revoked:
+            known.setdefault(one.serial, one)
+        number = old.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
+        return self.revocation_list(known.values(), issued_at, days, number=number)
 
     def _issue(self, leaf: _Leaf, not_before: datetime, days: int) -> Issued:
         usage = x509.ExtendedKeyUsage([purpose.value for purpose in leaf.purposes])
@@ -343,6 +400,14 @@ def _host_or_wildcard(name: str) -> str:
     return f"*.{_host(name[2:])}" if name.startswith("*.") else _host(name)
 
 
+def _mailbox(mail_address: str) -> str:
+    """Return a mail address with its domain as lower-case A-labels; raises ValueError for what is none."""
+    local, at, domain = mail_address.rpartition("@")
+    if not (local and at and local.isascii() and local.isprintable()):
+        raise ValueError(f"{mail_address!r} is not an ASCII mail address")
+    return f"{local}@{_host(domain)}"
+
+
 def _host(name: str) -> str:
     """Return a host name as lower-case A-labels; raises ValueError for what is none."""
     try:
@@ -366,6 +431,14 @@ def _revoked(entry: Revocation) -> x509.RevokedCertificate:
     if entry.reason is not None:
         builder = builder.add_extension(x509.CRLReason(entry.reason), critical=False)
     return builder.build()
+
+
+def _revocation(entry: x509.RevokedCertificate) -> Revocation:
+    try:
+        reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except x509.ExtensionNotFound:
+        reason = None
+    return Revocation(entry.serial_number, entry.revocation_date_utc, reason)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -1,54 +1,35 @@
-"""What a client's certificate proves (ITP-2a, TLS-2b): names under a configured CA, and fingerprints.
+"""What a client's certificate proves where none is demanded (ITP-2a, TLS-2b): names, and fingerprints.
 
 Nothing here ever makes a server refuse mail (TLS-3): it is asked only when a rule, a relay setting or
-EXTERNAL wants to know, and the answer "proves nothing" grants nothing and costs nothing.
+EXTERNAL wants to know, and the answer "proves nothing" grants nothing and costs nothing. AMTP, which demands
+a certificate and holds PTR and EHLO against it, asks `host_identity`.
 
-Paths are validated by the `cryptography` library's verifier. Public CAs no longer issue certificates for
-clients, so a host's certificate with the *server* purpose is good in the client's role as well, as between
-XMPP servers; a certificate for the client purpose is good too. The public and the private CA set are never
-mixed: each is tried for itself, and the answer says which one vouched. Only dNSNames of the alternative names
-count - no common name, no wildcard.
+Public CAs no longer issue certificates for clients, so a host's certificate with the *server* purpose is good
+in the client's role as well, as between XMPP servers; a certificate for the client purpose is good too. Only
+dNSNames count - no common name, no wildcard - and, under a private CA, the mailboxes (rfc822Name) of a user's
+certificate.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Literal
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import Store
 
-MAX_CHAIN = 10
-MAX_CHAIN_OCTETS = 131_072
-MAX_NAMES = 100
-MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
-"""Smaller keys can be forged, larger ones only cost time (SEC-148)."""
-_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{1,63}")
-_CACHED = 1000
-_CACHE_S = 60.0
-
-CaSet = Literal["public", "private"]
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprints:
-    """SHA-256, 64 lower-case hexadecimal digits each."""
-
-    certificate: str
-    public_key: str = ""
-    """Of the SubjectPublicKeyInfo: survives a renewal that keeps the key; "" for a malformed certificate."""
-
-    def match(self, wanted: str) -> bool:
-        """Whether the certificate or its key is the one pinned (64 digits, see `normal_fingerprint`)."""
-        return wanted in (self.certificate, self.public_key) and bool(wanted)
+from outrider.identity.authorities import CaSet, CaStores
+from outrider.identity.certificates import (
+    CertifiedNames,
+    Fingerprints,
+    chain_digest,
+    fingerprints_of,
+    names_of,
+    read_chain,
+)
+from outrider.identity.checks import Check, Fault
+from outrider.identity.known_chains import KnownChains
+from outrider.identity.paths import Path, client_path, host_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +37,16 @@ class ProvenClient:
     """A configured CA vouches for the names, and the handshake proved possession of the key."""
 
     names: tuple[str, ...]
-    """Host names, lower-case A-labels, in the certificate's order."""
+    """Host names, lower-case A-labels, in the certificate's order; empty only for a user's certificate."""
     ca_set: CaSet
     fingerprints: Fingerprints
+    mailboxes: tuple[str, ...] = ()
+    """Of a user's certificate, in lower case; only a private CA proves them."""
+
+    @property
+    def label(self) -> str:
+        """The first name, for trace fields and messages."""
+        return (*self.names, *self.mailboxes)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,134 +61,69 @@ class CertificateRefusal:
 ClientIdentity = ProvenClient | CertificateRefusal
 
 
-@dataclass(frozen=True, slots=True)
-class CaStores:
-    """The CA sets; None for an empty one, which vouches for nobody (SEC-156)."""
-
-    public: Store | None = None
-    private: Store | None = None
-
-    @classmethod
-    def of(
-        cls, public: Sequence[x509.Certificate] = (), private: Sequence[x509.Certificate] = ()
-    ) -> CaStores:
-        """From parsed CA certificates."""
-        return cls(Store(list(public)) if public else None, Store(list(private)) if private else None)
-
-
-def fingerprints_of(der: bytes) -> Fingerprints:
-    """Fingerprints of one certificate; never raises."""
-    digest = hashlib.sha256(der).hexdigest()
-    try:
-        key = x509.load_der_x509_certificate(der).public_key()
-        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except Exception:  # hostile DER: the library may raise nearly anything
-        return Fingerprints(digest)
-    return Fingerprints(digest, hashlib.sha256(spki).hexdigest())
-
-
 def identify_client(chain: Sequence[bytes], stores: CaStores, now: float) -> ClientIdentity:
     """What the chain proves at `now` (seconds since the epoch). Never raises. About a millisecond."""
-    if not chain:
-        return CertificateRefusal("the client presented no certificate")
-    if len(chain) > MAX_CHAIN or sum(map(len, chain)) > MAX_CHAIN_OCTETS:
-        return CertificateRefusal("the certificate chain is too long")
-    prints = fingerprints_of(chain[0])
-    try:
-        certificates = [x509.load_der_x509_certificate(der) for der in chain]
-        names = _host_names(certificates[0])
-        _check_keys(certificates)
-    except _Unfit as error:
-        return CertificateRefusal(str(error), prints)
-    except Exception:
-        return CertificateRefusal("a certificate of the chain is malformed", prints)
-    return _validate(certificates, names, stores, now, prints)
+    return _identify(chain, stores, now)[0]
 
 
-class _Unfit(Exception):
-    pass
+def _identify(chain: Sequence[bytes], stores: CaStores, now: float) -> tuple[ClientIdentity, float]:
+    """The identity, and until when it holds."""
+    prints = fingerprints_of(chain[0]) if chain else None
+    found = _find(chain, stores, now)
+    if isinstance(found, Fault) or prints is None:
+        reason = found.reason if isinstance(found, Fault) else "no certificate was presented"
+        return CertificateRefusal(reason, prints), now
+    path, names, ca_set = found
+    mailboxes = names.mailboxes if ca_set == "private" else ()
+    until = min(path.not_after, stores.revocations.current.next_change(now))
+    return ProvenClient(names.hosts, ca_set, prints, mailboxes), until
 
 
-def _host_names(leaf: x509.Certificate) -> tuple[str, ...]:
-    """The alternative names fit to prove a client: whole host names, no wildcard, nothing odd (SEC-142)."""
-    try:
-        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        raise _Unfit("the certificate has no subject alternative names") from None
-    listed = extension.value.get_values_for_type(x509.DNSName)[:MAX_NAMES]
-    names = tuple(dict.fromkeys(name.lower() for name in listed if _HOST_NAME.fullmatch(name.lower())))
-    if not names:
-        raise _Unfit("the certificate names no host")
-    return names
+def _find(chain: Sequence[bytes], stores: CaStores, now: float) -> tuple[Path, CertifiedNames, CaSet] | Fault:
+    certificates = read_chain(chain)
+    if isinstance(certificates, Fault):
+        return certificates
+    names = names_of(certificates[0])
+    if isinstance(names, Fault):
+        return names
+    fault = Fault(Check.UNKNOWN_CA, "no CA is configured for client certificates")
+    for ca_set, store in stores.sets():
+        path = _path(certificates, names, ca_set, store, now)
+        if not isinstance(path, Fault):
+            return stores.revocations.current.fault(path.certificates, now) or (path, names, ca_set)
+        fault = Fault(path.check, f"by the {ca_set} CA set: {path.reason}")
+    return fault
 
 
-def _check_keys(certificates: Sequence[x509.Certificate]) -> None:
-    for certificate in certificates:
-        match certificate.public_key():
-            case rsa.RSAPublicKey(key_size=bits) if MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
-                continue
-            case ec.EllipticCurvePublicKey(curve=curve) if isinstance(curve, _CURVES):
-                continue
-            case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
-                continue
-            case _:
-                raise _Unfit("a key of the chain is too weak, too large, or of a kind not in use")
-
-
-def _validate(
-    certificates: Sequence[x509.Certificate],
-    names: tuple[str, ...],
-    stores: CaStores,
-    now: float,
-    prints: Fingerprints,
-) -> ClientIdentity:
-    reason = "no CA is configured for client certificates"
-    sets: tuple[tuple[CaSet, Store | None], ...] = (("private", stores.private), ("public", stores.public))
-    for ca_set, store in sets:
-        if store is None:
-            continue
-        failure = _path_failure(certificates, names[0], store, now)
-        if failure is None:
-            return ProvenClient(names, ca_set, prints)
-        reason = f"no path to a CA of the {ca_set} set: {failure}"
-    return CertificateRefusal(reason, prints)
-
-
-def _path_failure(
-    certificates: Sequence[x509.Certificate], name: str, store: Store, now: float
-) -> str | None:
-    """None when a path exists for the server purpose or for the client purpose, else the first's failure."""
+def _path(
+    certificates: Sequence[x509.Certificate], names: CertifiedNames, ca_set: CaSet, store: Store, now: float
+) -> Path | Fault:
+    """A path for the server purpose, or for the client purpose; when there is none, the first's failure."""
     leaf, *others = certificates
-    when = datetime.fromtimestamp(now, UTC).replace(tzinfo=None)
-    builder = PolicyBuilder().store(store).time(when).max_chain_depth(MAX_CHAIN)
-    try:
-        builder.build_server_verifier(x509.DNSName(name)).verify(leaf, others)
-    except VerificationError as error:
-        try:
-            builder.build_client_verifier().verify(leaf, others)
-        except VerificationError:
-            return str(error)[:200]
-    except ValueError as error:
-        return str(error)[:200]
-    return None
+    if not names.hosts:
+        if names.mailboxes and ca_set == "private":
+            return client_path(leaf, others, store, now)
+        return Fault(Check.NAME, "the certificate names no host")
+    path = host_path(leaf, others, x509.DNSName(names.hosts[0]), store, now)
+    if isinstance(path, Fault) and path.check is Check.PURPOSE:
+        as_client = client_path(leaf, others, store, now)
+        return path if isinstance(as_client, Fault) else as_client
+    return path
 
 
 @dataclass(slots=True)
 class ClientIdentifier:
-    """`identify_client` with a configuration's CA sets and a short memory, for sessions of one peer."""
+    """`identify_client` with a configuration's CA sets and a memory, for the sessions of one peer."""
 
     stores: CaStores
-    _known: OrderedDict[bytes, tuple[float, ClientIdentity]] = field(default_factory=OrderedDict, repr=False)
+    _known: KnownChains[ClientIdentity] = field(default_factory=KnownChains, repr=False)
 
     def identify(self, chain: Sequence[bytes], now: float) -> ClientIdentity:
-        """As `identify_client`; an answer is remembered for a minute."""
-        key = hashlib.sha256(b"".join(hashlib.sha256(der).digest() for der in chain)).digest()
-        known = self._known.get(key)
-        if known is not None and 0 <= now - known[0] < _CACHE_S:
-            return known[1]
-        identity = identify_client(chain, self.stores, now)
-        self._known[key] = (now, identity)
-        self._known.move_to_end(key)
-        if len(self._known) > _CACHED:
-            self._known.popitem(last=False)
-        return identity
+        """As `identify_client`; an answer is remembered for as long as it holds, a refusal for a minute."""
+        digest = chain_digest(chain)
+        revocations = self.stores.revocations.current
+        known = self._known.find(digest, now, revocations)
+        if known is None:
+            known, until = _identify(chain, self.stores, now)
+            self._known.keep(digest, known, now, until, revocations)
+        return known

@@ -7,8 +7,9 @@ One line a user, ``#`` begins a comment line. A name, then words ``key=value`` p
 
 The SCRAM form is the one PostgreSQL uses. ``senders`` lists addresses, ``@domain`` for all of a domain, or
 ``*``; without it a user may use the login itself when that is an address, else the login at any domain of
-ours. ``certificates`` lists host names (proven by a configured CA) and ``sha256:`` fingerprints of
-certificates or public keys, for EXTERNAL. There is no password in the file and none can be had from it.
+ours. ``certificates`` lists host names (proven by a configured CA), mail addresses (by a private one) and
+``sha256:`` fingerprints of certificates or public keys, for EXTERNAL. There is no password in the file and
+none can be had from it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class User:
     """argon2id; "" = no PLAIN or LOGIN."""
     scram: ScramVerifier | None = field(default=None, repr=False)
     senders: tuple[str, ...] = ()
-    certificate_names: tuple[Domain, ...] = ()
+    certificate_names: tuple[str, ...] = ()
+    """Host names, or mail addresses (of users' certificates, by a private CA)."""
     fingerprints: tuple[str, ...] = ()
     """SHA-256 of certificate or public key, 64 lower-case hexadecimal digits."""
 
@@ -281,8 +283,8 @@ def _parse_sender(entry: str) -> str:
     return f"{address.local.casefold()}@{address.domain}"
 
 
-def _parse_certificates(value: str) -> tuple[tuple[Domain, ...], tuple[str, ...]]:
-    names: list[Domain] = []
+def _parse_certificates(value: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    names: list[str] = []
     fingerprints: list[str] = []
     for entry in filter(None, value.split(",")):
         kind, colon, digits = entry.partition(":")
@@ -290,12 +292,20 @@ def _parse_certificates(value: str) -> tuple[tuple[Domain, ...], tuple[str, ...]
             fingerprints.append(normal_fingerprint(digits))
             continue
         try:
-            names.append(parse_domain(entry))
+            names.append(_certificate_name(entry))
         except AddressError as error:
             raise ValueError(
-                f"certificates= {entry!r}: {error}; write a host name or sha256:DIGITS"
+                f"certificates= {entry!r}: {error}; write a host name, a mail address or sha256:DIGITS"
             ) from error
     return tuple(names), tuple(fingerprints)
+
+
+def _certificate_name(entry: str) -> str:
+    """A host name, or a mail address in lower case, as `certificates.names_of` gives them."""
+    local, at, domain = entry.rpartition("@")
+    if at and not local:
+        raise AddressError("nothing before the @")
+    return f"{local.lower()}{at}{parse_domain(domain)}"
 
 
 def normal_fingerprint(text: str) -> str:

@@ -1,9 +1,8 @@
 """Is it the server that we wanted? What a server's certificate chain proves to us as client (TLS-4a, SEC-51).
 
 Two ways to an answer: a path to a configured CA together with the name (RFC 5280, RFC 9525), and a pinned
-fingerprint of the certificate or its key. The public and the private CA set are each tried for themselves,
-never mixed, and the answer says which one vouched. Nothing here is asked about an opportunistic session's
-right to go on; there the answer is only recorded (TLS-6).
+fingerprint of the certificate or its key. Nothing here is asked about an opportunistic session's right to go
+on; there the answer is only recorded (TLS-6). Which names AMTP takes is told by `host_identity`.
 """
 
 from __future__ import annotations
@@ -11,21 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from ipaddress import ip_address
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from outrider.identity.client_certificate import (
-    MAX_CHAIN,
-    MAX_CHAIN_OCTETS,
-    MAX_RSA_BITS,
-    CaSet,
-    CaStores,
-    fingerprints_of,
-)
+from outrider.identity.authorities import CaStores
+from outrider.identity.certificates import fingerprints_of, read_chain
+from outrider.identity.checks import Fault
+from outrider.identity.paths import host_path
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -58,24 +50,23 @@ def verify_server(
     `host` is a name as A-labels or an IP address (in brackets or not); `now` in seconds since the epoch.
     Never raises; takes about a millisecond.
     """
-    if not chain:
-        return TlsRefusal("the server presented no certificate")
-    if len(chain) > MAX_CHAIN or sum(map(len, chain)) > MAX_CHAIN_OCTETS:
-        return TlsRefusal("the certificate chain is too long")
+    certificates = read_chain(chain)
+    if isinstance(certificates, Fault):
+        return TlsRefusal(certificates.reason)
+    leaf, *others = certificates
     try:
-        certificates = [x509.load_der_x509_certificate(der) for der in chain]
-        oversized = any(_is_oversized(certificate) for certificate in certificates)
         subject = _subject(host)
-    except Exception:  # hostile DER: the library may raise nearly anything
-        return TlsRefusal("a certificate of the chain is malformed, or the host's name is none")
-    if oversized:
-        return TlsRefusal("an RSA key of the chain is too large")
-    return _try_sets(certificates, subject, stores, now)
-
-
-def _is_oversized(certificate: x509.Certificate) -> bool:
-    key = certificate.public_key()
-    return isinstance(key, rsa.RSAPublicKey) and key.key_size > MAX_RSA_BITS
+    except ValueError:
+        return TlsRefusal("the host's name cannot stand in a certificate")
+    failures: list[str] = []
+    for ca_set, store in stores.sets():
+        found = host_path(leaf, others, subject, store, now)
+        if not isinstance(found, Fault):
+            revoked = stores.revocations.current.fault(found.certificates, now)
+            return TlsRefusal(revoked.reason) if revoked else ProvenServer(str(subject.value), f"{ca_set} CA")
+        failures.append(found.reason)
+    # The same fault of the leaf (its name, its dates) is found in both sets and said once.
+    return TlsRefusal("; ".join(dict.fromkeys(failures)) or "no CA is configured")
 
 
 def _subject(host: str) -> x509.DNSName | x509.IPAddress:
@@ -87,66 +78,13 @@ def _subject(host: str) -> x509.DNSName | x509.IPAddress:
         return x509.DNSName(text.rstrip(".").lower())
 
 
-def _try_sets(
-    certificates: Sequence[x509.Certificate],
-    subject: x509.DNSName | x509.IPAddress,
-    stores: CaStores,
-    now: float,
-) -> ProvenServer | TlsRefusal:
-    sets: tuple[tuple[CaSet, Store | None], ...] = (("private", stores.private), ("public", stores.public))
-    failures: list[str] = []
-    for ca_set, store in sets:
-        if store is None:
-            continue
-        failure = _path_failure(certificates, subject, store, now)
-        if failure is None:
-            return ProvenServer(str(subject.value), f"{ca_set} CA")
-        failures.append(failure)
-    if not failures:
-        return TlsRefusal("no CA is configured")
-    # The same fault of the leaf (its name, its dates) is found in both sets and said once.
-    return TlsRefusal("; ".join(dict.fromkeys(failures)))
-
-
-def _path_failure(
-    certificates: Sequence[x509.Certificate],
-    subject: x509.DNSName | x509.IPAddress,
-    store: Store,
-    now: float,
-) -> str | None:
-    when = datetime.fromtimestamp(now, UTC).replace(tzinfo=None)
-    leaf, *others = certificates
-    try:
-        policy = PolicyBuilder().store(store).time(when).max_chain_depth(MAX_CHAIN)
-        policy.build_server_verifier(subject).verify(leaf, others)
-    except VerificationError as error:
-        return _in_our_words(str(error), leaf, when)
-    except ValueError:
-        return "the host's name cannot stand in a certificate"
-    return None
-
-
-def _in_our_words(error: str, leaf: x509.Certificate, when: datetime) -> str:
-    """The faults that operators meet, plainly; else the library's words up to where the peer's begin."""
-    if leaf.not_valid_after_utc.replace(tzinfo=None) < when:
-        return f"the certificate expired on {leaf.not_valid_after_utc:%Y-%m-%d}"
-    if leaf.not_valid_before_utc.replace(tzinfo=None) > when:
-        return f"the certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}"
-    words = error.removeprefix("validation failed: ").partition(" (")[0]
-    if "subjectAltName" in words:
-        return "the certificate is for another name"
-    if leaf.issuer == leaf.subject:
-        return "the certificate is self-signed"
-    return "no path to a configured CA" if "candidates exhausted" in words else words[:200]
-
-
 def match_fingerprint(chain: Sequence[bytes], wanted: Iterable[str]) -> ProvenServer | TlsRefusal:
     """Whether the leaf or its key is pinned: SHA-256 in hexadecimal, colons and case do not matter.
 
     A pin needs no CA, no name and no dates: the operator has vouched for this very key. Never raises.
     """
     if not chain:
-        return TlsRefusal("the server presented no certificate")
+        return TlsRefusal("no certificate was presented")
     prints = fingerprints_of(chain[0])
     pins = {pin.replace(":", "").strip().lower() for pin in wanted}
     pins = {pin for pin in pins if _FINGERPRINT.fullmatch(pin)}
@@ -155,12 +93,3 @@ def match_fingerprint(chain: Sequence[bytes], wanted: Iterable[str]) -> ProvenSe
     if prints.public_key in pins:
         return ProvenServer("", "fingerprint of the key")
     return TlsRefusal(f"no pinned fingerprint matches (the certificate's is {prints.certificate})")
-
-
-def ca_stores(public: Sequence[bytes], private: Sequence[bytes]) -> CaStores:
-    """CA sets from the contents of PEM files. Raises ValueError when a file holds no readable certificate."""
-    return CaStores.of(_certificates(public), _certificates(private))
-
-
-def _certificates(files: Sequence[bytes]) -> list[x509.Certificate]:
-    return [certificate for pem in files for certificate in x509.load_pem_x509_certificates(pem)]

@@ -40,6 +40,24 @@ class ClientLog:
         self._metrics.logins.labels(mechanism, "failed as client").inc()
         self._log.emit(Level.WARNING, "client_login_failed", remote=remote, mechanism=mechanism, text=text)
 
+    def amtp_server_judged(self, remote: str, identity: str, proven: bool) -> None:
+        """An AMTP server may be sent to (AMTP-5)."""
+        self._metrics.amtp_servers.labels("proven" if proven else "claimed").inc()
+        if not proven:
+            self._log.emit(Level.INFO, "amtp_server_claimed", remote=remote, text=identity)
+
+    def not_believed(self, remote: str, text: str) -> None:
+        """504: our own certificate, PTR record or host name is wrong, or this host's view of them
+        (AMTP-8)."""
+        self._metrics.amtp_servers.labels("refused_us").inc()
+        self._log.emit(
+            Level.ERROR,
+            "amtp_not_believed",
+            remote=remote,
+            text=text,
+            remedy="`outrider cert check --own` says what is wrong; the mail waits",
+        )
+
     def server_misbehaved(self, remote: str, stage: str, text: str) -> None:
         """The server broke the protocol."""
         self._metrics.misbehaviour.labels(stage).inc()

@@ -116,10 +116,12 @@ class DeliveryLog:
             text=result.text,
         )
 
-    def fell_back(self, message: MessageId, text: str) -> None:
+    def fell_back(self, message: MessageId, first: str, used: str, why: str, text: str) -> None:
         """Not the first way chosen."""
-        self._metrics.fallbacks.inc()
-        self._log.emit(Level.INFO, "fallback", id=message, text=text)
+        self._metrics.fallbacks.labels(first, used, why).inc()
+        # Another host of the same protocol is everyday life; another protocol is what an operator looks for.
+        level = Level.INFO if first == used else Level.WARNING
+        self._log.emit(level, "fallback", id=message, first=first, used=used, why=why, text=text)
 
     def destination_backed_off(self, lane: str, until: float, reason: str) -> None:
         """All mail for a way waits."""

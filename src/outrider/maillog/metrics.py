@@ -22,6 +22,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self._sessions()
         self._messages()
+        self._trust()
         self._delivery()
         self._spool()
         self._tls()
@@ -66,7 +67,24 @@ class Metrics:
         self.received = self._counter("messages_received", "Messages accepted and durable", "protocol")
         self.received_octets = self._counter("received_octets", "Octets of accepted content", "protocol")
         self.refused = self._counter("refusals", "Commands refused by reception", "stage", "status")
+        self.amtp_refused = self._counter(
+            "amtp_refused", "AMTP hosts that did not prove who they are", "check"
+        )
+        self.partner_breaches = self._counter(
+            "partner_terms_broken", "Messages that broke terms agreed with a partner", "partner", "outcome"
+        )
+        self.list_copies = self._counter("list_copies", "Copies made for members", "list")
+        self.list_members = self._counter("list_members", "Members that joined, left, were suspended", "list", "what")
+        self.vacation = self._counter("vacation", "Mail for users who are away", "result")
         self.rules = self._counter("policy_verdicts", "Verdicts of policy rules", "rule", "action")
+
+    def _trust(self) -> None:
+        self.trust_answers = self._counter(
+            "trust_list_answers", "What lists of [trust] said when asked", "list", "result"
+        )
+        self.trust_seconds = self._histogram(
+            "trust_list_seconds", "How long a list took to answer", _SECONDS, "list"
+        )
 
     def _delivery(self) -> None:
         self.attempts = self._counter("delivery_attempts", "Delivery attempts")
@@ -76,7 +94,12 @@ class Metrics:
         )
         self.delivery_age = self._histogram("delivery_age_seconds", "From reception to delivery", _AGES)
         self.outgoing = self._counter("outgoing_connections", "Outgoing connections", "protocol", "result")
-        self.fallbacks = self._counter("fallbacks", "Deliveries that did not go the first way chosen")
+        self.amtp_servers = self._counter(
+            "amtp_servers", "AMTP servers by what they proved, or that they refused our identity", "result"
+        )
+        self.fallbacks = self._counter(
+            "delivery_fallback", "Deliveries that did not go the first way chosen", "from", "to", "why"
+        )
         self.backoffs = self._counter("destination_backoffs", "Destinations backed off as a whole")
         self.reports = self._counter("status_reports", "Status reports", "result")
         self.in_memory = self._gauge(

@@ -80,6 +80,38 @@ class SessionLog:
         """A fact could not be had in time."""
         self._log.emit(Level.INFO, "lookup_failed", **who(session), fact=fact, text=reason)
 
+    def host_proven(self, session: Session, host: str, how: str) -> None:
+        """An AMTP client is who it says it is."""
+        self._log.emit(Level.DEBUG, "host_proven", **who(session), host=host, how=how)
+
+    def host_refused(self, session: Session, check: str, reason: str, reply: Reply) -> None:
+        """An AMTP client is not, by the check named."""
+        self._metrics.amtp_refused.labels(check).inc()
+        self._log.emit(
+            Level.WARNING,
+            "amtp_refused",
+            **who(session),
+            helo=session.hello_name,
+            check=check,
+            text=reason,
+            reply=str(reply),
+        )
+
+    def partner_terms_broken(
+        self, session: Session, partner: str, reason: str, outcome: str, message_id: str
+    ) -> None:
+        """Mail that breaks the terms agreed with a partner."""
+        self._metrics.partner_breaches.labels(partner, outcome).inc()
+        self._log.emit(
+            Level.WARNING,
+            "partner_terms_broken",
+            **who(session),
+            id=message_id,
+            partner=partner,
+            outcome=outcome,
+            text=reason,
+        )
+
     def reception_failed(self, session: Session, stage: str, error: BaseException) -> None:
         """A fault of ours."""
         self._metrics.own_failures.labels("reception").inc()

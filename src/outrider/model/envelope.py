@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, Flag
 
 from outrider.model.address import Address
+from outrider.model.mpc import Mpc
 
 
 class BodyType(Enum):
@@ -24,6 +25,15 @@ class Notify(Flag):
     SUCCESS = 2
     FAILURE = 4
     DELAY = 8
+
+
+class Arrival(Enum):
+    """Over what kind of connection a message came, as far as it restricts where it may go."""
+
+    OTHER = ""
+    AMTP_PUBLIC = "amtp"
+    """Never handed to another public AMTP connection (AMTP-18)."""
+    AMTP_PRIVATE = "amtp-private"
 
 
 class Return(Enum):
@@ -65,3 +75,6 @@ class Envelope:
     """FUTURERELEASE (RFC 4865): not before this moment, seconds since the epoch; 0 = at once."""
     authenticated_as: str = ""
     """The login that submitted it, "" for none."""
+    mpc: Mpc | None = None
+    """Its Mail Policy Code, never rewritten on the way (AMTP-14); None = it has none."""
+    arrival: Arrival = Arrival.OTHER

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from outrider.model.address import Address
 from outrider.model.envelope import BodyType, Notify, Return
+from outrider.model.mpc import Mpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class MailRequest:
     """FUTURERELEASE: a moment (seconds since the epoch), 0 for none."""
     auth: str = ""
     """AUTH= of MAIL, decoded; believed only from peers we trust (RFC 4954 section 5)."""
+    mpc: Mpc | None = None
+    """MPC= of MAIL over AMTP (AMTP-11)."""
 
 
 @dataclass(frozen=True, slots=True)

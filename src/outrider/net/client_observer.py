@@ -1,4 +1,4 @@
-"""What the drivers of SMTP, LMTP and QMTP clients tell log and metrics. Must neither wait nor raise.
+"""What the drivers of AMTP, SMTP, LMTP and QMTP clients tell log and metrics. Must neither wait nor raise.
 
 Failed connections and unmet requirements are reported by delivery, with what follows from them; here is what
 only the conversation shows. `remote` is ``mx.example [192.0.2.1]:25``. Texts of servers have been cleaned.
@@ -29,6 +29,13 @@ class ClientObserver(Protocol):
     def login_failed(self, remote: str, mechanism: str, text: str) -> None:
         """AUTH failed."""
 
+    def amtp_server_judged(self, remote: str, identity: str, proven: bool) -> None:
+        """An AMTP server's certificate is good enough to go on; `proven` is false where it proves only a name
+        to which an unsigned SRV record led (AMTP-5)."""
+
+    def not_believed(self, remote: str, text: str) -> None:
+        """An AMTP server refused our own identity (504, AMTP-8): something that only a person can mend."""
+
     def server_misbehaved(self, remote: str, stage: str, text: str) -> None:
         """The server broke the protocol; the session was given up."""
 
@@ -49,6 +56,12 @@ class SilentClientObserver:
         """Nothing."""
 
     def login_failed(self, remote: str, mechanism: str, text: str) -> None:
+        """Nothing."""
+
+    def amtp_server_judged(self, remote: str, identity: str, proven: bool) -> None:
+        """Nothing."""
+
+    def not_believed(self, remote: str, text: str) -> None:
         """Nothing."""
 
     def server_misbehaved(self, remote: str, stage: str, text: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from outrider.identity.client_certificate import CaStores
+from outrider.identity.authorities import CaStores, read_authorities
+from outrider.identity.host_identity import HostRefusal, ServerIdentity, ServerJudge, ServerQuestion
 from outrider.identity.server_tls import ProvenServer, TlsRefusal, match_fingerprint, verify_server
 from outrider.net.tls_context import ClientContext
 from outrider.net.tls_files import CertificateFiles, TlsConfigError
@@ -26,6 +27,9 @@ class ClientTls:
     own: CertificateFiles | None = None
     """Presented under the policy `mutual` where the way names no other."""
     _contexts: dict[CertificateFiles | None, ClientContext] = field(default_factory=dict, repr=False)
+    _judges: dict[tuple[str, ...], ServerJudge] = field(default_factory=dict, repr=False)
+    """By the files of the CAs that may vouch; () = all that are configured. They remember what they have
+    seen."""
 
     def context(self, requirement: TlsRequirement) -> ClientContext:
         """How to speak TLS for this requirement. Raises :class:`TlsConfigError`.
@@ -37,6 +41,10 @@ class ClientTls:
         if files not in self._contexts:
             self._contexts[files] = ClientContext(files)
         return self._contexts[files]
+
+    def amtp_context(self, requirement: TlsRequirement) -> ClientContext:
+        """How to speak TLS for AMTP: a certificate is always presented (AMTP-1). Raises TlsConfigError."""
+        return self.context(replace(requirement, level="mutual"))
 
     def _files(self, requirement: TlsRequirement) -> CertificateFiles | None:
         if requirement.certificate:
@@ -70,7 +78,40 @@ class ClientTls:
         """
         if requirement.level == "fingerprint":
             return match_fingerprint(info.peer_chain, requirement.fingerprints)
-        return verify_server(info.peer_chain, name, self.stores, now)
+        return verify_server(info.peer_chain, name, self.judge_by(requirement.authorities).stores, now)
+
+    def judge_amtp(
+        self, requirement: TlsRequirement, question: ServerQuestion, info: TlsInfo, now: float
+    ) -> ServerIdentity | HostRefusal | ProvenServer | TlsRefusal:
+        """Whether it is the server that an AMTP client wants (AMTP-5); by its fingerprint where one is
+        pinned. Raises TlsConfigError for CA files that cannot be read."""
+        if requirement.level == "fingerprint":
+            return match_fingerprint(info.peer_chain, requirement.fingerprints)
+        return self.judge_by(requirement.authorities).judge(info.peer_chain, question, now)
+
+    def believe(self, files: tuple[str, ...], stores: CaStores) -> None:
+        """These files have been read already, while they could be: what is in them."""
+        self._judges[files] = ServerJudge(stores)
+
+    def judge_by(self, files: tuple[str, ...]) -> ServerJudge:
+        """Who judges servers by the CAs in these PEM files. Raises TlsConfigError."""
+        judge = self._judges.get(files)
+        if judge is None:
+            judge = ServerJudge(self._authorities(files) if files else self.stores)
+            self._judges[files] = judge
+        return judge
+
+    def _authorities(self, files: tuple[str, ...]) -> CaStores:
+        found = []
+        for name in files:
+            try:
+                found += read_authorities(Path(name).read_bytes())
+            except OSError as error:
+                problem = (error.strerror or "cannot be read").lower()
+                raise TlsConfigError(Path(name), problem, "give the path of a PEM file") from error
+            except ValueError as error:
+                raise TlsConfigError(Path(name), "holds no PEM certificates", "convert it to PEM") from error
+        return CaStores.of(private=found, revocations=self.stores.revocations)
 
 
 class SeenStartTls:

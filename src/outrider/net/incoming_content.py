@@ -8,6 +8,7 @@ part of it.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 from outrider.model.content import Body, Content, InlineBody, split_content
@@ -15,7 +16,7 @@ from outrider.model.reply import Reply
 from outrider.reception.interface import BodyStream, Decision, Reception, Transaction
 
 WRITE_OCTETS: Final = 65_536
-"""Small pieces are gathered up to this before they are written down."""
+"""Small pieces are gathered up to this before they are handed on."""
 CANNOT_STORE: Final = Reply(452, "4.3.1", "Cannot store the message now; try again later")
 
 
@@ -103,21 +104,33 @@ class LargeMessage:
             self._stream = self._reception.body_stream(self._transaction)
         except Exception as error:
             self._lose(error)
-        await self.write(body)
+        waiting = self.write(body)
+        if waiting is not None:
+            await waiting
 
-    async def write(self, body: bytes) -> None:
-        """Write down the next of the body."""
+    def write(self, body: bytes) -> Awaitable[None] | None:
+        """Write down the next of the body. None: done; else it must be awaited before the next."""
         if self._stream is None or not body:
-            return
+            return None
         try:
-            await self._stream.write(body)
+            waiting = self._stream.write(body)
+        except Exception as error:
+            self._lose(error)
+            return self.abandon()
+        return None if waiting is None else self._written(waiting)
+
+    async def _written(self, waiting: Awaitable[None]) -> None:
+        try:
+            await waiting
         except Exception as error:
             self._lose(error)
             await self.abandon()
 
     async def finish(self, body: bytes, *, is_ascii: bool, is_binary: bool) -> Reply:
         """Write down the last of the body and hand the message over. The reply to the message."""
-        await self.write(body)
+        waiting = self.write(body)
+        if waiting is not None:
+            await waiting
         stored = await self._finished_body()
         if stored is None:
             return self.refusal or CANNOT_STORE

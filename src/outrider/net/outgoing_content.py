@@ -12,14 +12,20 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from outrider.message.mime_conversion import CannotConvert, encode_for_transport
-from outrider.model.content import Body, InlineBody
+from outrider.message.mpc_field import mpc_fields, read_mpc_field, with_mpc, without_mpc
+from outrider.model.content import Body, Content, InlineBody
 from outrider.model.message import StoredMessage
+from outrider.model.mpc import Mpc, MpcError
 from outrider.protocols.smtp.client_content import Survey, Unsendable, survey
 
 PIECE: Final = 262_144
 """Octets sent between two looks at the connection."""
 SMALL: Final = 65_536
 """Octets that are sent in one piece with, or right behind, the envelope."""
+
+_FOREIGN_CODE: Final = Unsendable(
+    "5.6.0", "the message has an MPC field that is not its Mail Policy Code, and amtp carries none"
+)
 
 _T = TypeVar("_T")
 
@@ -79,12 +85,43 @@ def _chunks(body: Body) -> Iterator[bytes]:
         yield body.octets[start : start + PIECE]
 
 
-async def prepare(message: StoredMessage) -> OutgoingContent | None:
-    """The content as it is stored; None when the message has none any more. Raises OSError."""
+async def prepare(message: StoredMessage) -> OutgoingContent | Unsendable | None:
+    """The content as it is stored, the message's Mail Policy Code on top (AMTP-14); None when the message has
+    no content any more. Raises OSError."""
     content = message.content
     if content is None:
         return None
-    headers, body = message.trace + content.headers, content.body
+    code = message.envelope.mpc
+    headers = message.trace + content.headers
+    return await _surveyed(content, headers if code is None else with_mpc(headers, code))
+
+
+async def prepare_for_amtp(message: StoredMessage) -> OutgoingContent | Unsendable | None:
+    """The content without any MPC field: over AMTP the code is a parameter only (AMTP-14). Raises OSError.
+
+    A field that says the same as the envelope goes; one that does not may not be rewritten, and every AMTP
+    server would refuse it at the end of the data.
+    """
+    content = message.content
+    if content is None:
+        return None
+    headers = content.headers
+    if mpc_fields(headers):
+        if not _says(headers, message.envelope.mpc):
+            return _FOREIGN_CODE
+        headers = without_mpc(headers)
+    return await _surveyed(content, message.trace + headers)
+
+
+def _says(headers: bytes, code: Mpc | None) -> bool:
+    try:
+        return read_mpc_field(headers) == code
+    except MpcError:
+        return False
+
+
+async def _surveyed(content: Content, headers: bytes) -> OutgoingContent:
+    body = content.body
     found = await _in_its_place(body, lambda: survey(_parts(headers, body), len(headers)))
     return OutgoingContent(headers, body, content.is_binary, found)
 

@@ -12,9 +12,9 @@ from outrider.delivery.interface import ConnectFailed, Hop, Job, RequirementUnme
 from outrider.model.result import DeliveryResult, Kind
 from outrider.net.client_link import Link
 from outrider.net.client_observer import ClientObserver, SilentClientObserver
+from outrider.net.client_settings import SmtpClientSettings, loop_time
 from outrider.net.dialling import Destination, DialFailed, name_of
 from outrider.net.outgoing_content import OutgoingContent, encode, prepare
-from outrider.net.smtp_opening import SmtpClientSettings, loop_time
 from outrider.protocols.qmtp.addresses import write_address
 from outrider.protocols.qmtp.client import QmtpClient, status_of
 from outrider.protocols.qmtp.events import (
@@ -179,7 +179,7 @@ class QmtpConnection:
 async def _fit(job: Job) -> OutgoingContent | Unsendable | None:
     """The content in a form that QMTP can carry: 8-bit and long lines may stay, stray octets may not."""
     content = await prepare(job.message)
-    if content is None or not content.survey.stray:
+    if content is None or isinstance(content, Unsendable) or not content.survey.stray:
         return content
     if not content.binary:
         return Unsendable("5.6.0", "message holds a stray CR, LF or NUL and cannot be sent safely")

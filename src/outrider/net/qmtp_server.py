@@ -24,6 +24,7 @@ from outrider.model.reply import Reply
 from outrider.model.transaction import MailRequest, RecipientRequest
 from outrider.net.incoming_content import IncomingContent, LargeMessage, settle
 from outrider.net.listener import AcceptedConnection
+from outrider.net.smtp_service import new_session
 from outrider.net.tls import TlsTimes, TlsTransport, tls_server_side
 from outrider.net.tls_context import ServerTls
 from outrider.net.tls_info import TlsFailure
@@ -127,7 +128,13 @@ class QmtpServerProtocol(asyncio.Protocol):
         self._service = service
         self._connection = connection
         self._core = QmtpCore(service.limits, self._loop.time())
-        self._session = _new_session(service, connection)
+        self._session = new_session(
+            connection,
+            session_id=service.new_session_id(),
+            protocol="qmtp",
+            hostname=service.hostname,
+            now=service.clock(),
+        )
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._pending: asyncio.Future[Any] | None = None
@@ -381,7 +388,9 @@ class QmtpServerProtocol(asyncio.Protocol):
             async for piece in parking.pieces():
                 incoming.add(piece)
                 if large is not None:
-                    await large.write(incoming.take())
+                    waiting = large.write(incoming.take())
+                    if waiting is not None:
+                        await waiting
                 elif incoming.outgrows_memory():
                     large = LargeMessage(reception, transaction, incoming.headers or b"")
                     await large.begin(incoming.take())
@@ -473,18 +482,3 @@ def _mail_request(sender: bytes, parking: Parking) -> MailRequest | None:
 
 def _nothing(_result: None) -> None:
     """Go on."""
-
-
-def _new_session(service: QmtpService, connection: AcceptedConnection) -> Session:
-    peer, local = connection.peer, connection.local
-    return Session(
-        id=service.new_session_id(),
-        protocol="qmtp",
-        client_address=None if peer is None else peer.host,
-        client_port=0 if peer is None else peer.port,
-        server_address=None if local is None else local.host,
-        server_port=0 if local is None else local.port,
-        listener=connection.listener,
-        hostname=service.hostname,
-        started_at=service.clock(),
-    )

@@ -7,23 +7,18 @@ for everything else, the taking of our octets included (SEC-88, SEC-89).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from outrider.delivery.interface import Hop, Job
+from outrider.model.message import StoredMessage
 from outrider.model.result import DeliveryResult, Kind
 from outrider.net.client_observer import ClientObserver, SilentClientObserver
+from outrider.net.client_settings import SmtpClientParts, SmtpClientSettings, loop_time
 from outrider.net.client_tls import ClientTls
 from outrider.net.dialling import Destination
 from outrider.net.outgoing_content import OutgoingContent, Pieces, encode, prepare
-from outrider.net.smtp_opening import (
-    Opening,
-    OpenSession,
-    SmtpClientParts,
-    SmtpClientSettings,
-    TlsFellThrough,
-    loop_time,
-)
+from outrider.net.smtp_opening import Opening, OpenSession, TlsFellThrough
 from outrider.protocols.smtp.client_content import Carriage, Unsendable, carriage
 from outrider.protocols.smtp.client_events import (
     ContentWanted,
@@ -49,6 +44,7 @@ NOT_YET: Final = ("dane", "mta-sts")
 UNREADABLE: Final = "the stored message cannot be read"
 
 Results = Mapping[int, DeliveryResult]
+PrepareContent = Callable[[StoredMessage], Awaitable[OutgoingContent | Unsendable | None]]
 
 
 class SmtpDialler:
@@ -86,9 +82,13 @@ class SmtpDialler:
 class SmtpConnection:
     """An open session: see `delivery.interface.Connection`."""
 
-    def __init__(self, session: OpenSession, parts: SmtpClientParts) -> None:
+    def __init__(
+        self, session: OpenSession, parts: SmtpClientParts, prepare_content: PrepareContent = prepare
+    ) -> None:
+        """`prepare_content` makes of a stored message what goes over this protocol."""
+        self._prepare = prepare_content
         self._link = session.link
-        self._core = session.link.core
+        self._core = session.core
         self._server = session.server
         self._settings = parts.settings
         self._observer = parts.observer
@@ -135,9 +135,11 @@ class SmtpConnection:
     # -- one job -------------------------------------------------------------------------------------
 
     async def _send(self, job: Job) -> Results:
-        content = await prepare(job.message)
+        content = await self._prepare(job.message)
         if content is None:
             return self._all_deferred(job.recipients, "4.3.0", "the stored message has no content")
+        if isinstance(content, Unsendable):
+            return dict.fromkeys(job.recipients, unsendable_result(content, self._server))
         envelope = job.message.envelope
         sortable = Sortable(envelope, envelope.smtputf8 and content.survey.eight_bit_headers)
         refusal = unsendable_for_all(sortable, self._core.offers)

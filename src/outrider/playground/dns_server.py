@@ -58,6 +58,8 @@ class DnsServer:
         self.authentic = authentic
         self.asked: deque[tuple[str, str]] = deque(maxlen=_MAX_REMEMBERED)
         """The last questions: name without final dot, and type."""
+        self.questions = 0
+        """How many there were in all."""
         self._faults: dict[tuple[dns.name.Name, dns.rdatatype.RdataType | None], Fault] = {}
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
@@ -154,6 +156,7 @@ class DnsServer:
         self, query: dns.message.Message, response: dns.message.Message
     ) -> dns.message.Message | None:
         name, rdtype = query.question[0].name, query.question[0].rdtype
+        self.questions += 1
         self.asked.append((name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(rdtype)))
         fault = self._faults.get((name, rdtype)) or self._faults.get((name, None))
         if fault is Fault.SILENT:

@@ -1,102 +1,35 @@
-"""The small Internet of the playground: DNS, a CA, and sites that are real `outrider serve` processes.
+"""The small Internet of the playground: DNS, CAs, and sites that are real `outrider serve` processes.
 
-Every site has a loopback address of its own, forward and reverse names, and - all but one - a certificate
-of the playground's CA. Everything lives in one temporary folder and ends with the `Internet` object.
+Every site has a loopback address of its own, forward and reverse names, and - all but those that shall have
+none - a certificate of the playground's public CA. Closed groups have private CAs of their own. Everything
+lives in one temporary folder and ends with the `Internet` object.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from outrider.identity.certificate_authority import CertificateAuthority
+from outrider.identity.certificate_authority import CertificateAuthority, Issued, Kind
 from outrider.playground.dns_server import DnsServer
+from outrider.playground.site import AMTP_PORT, PUBLIC, Site, SitePlan, Surroundings, configuration
 from outrider.playground.zones import ZoneSet
 from outrider.runtime.private_files import write_private
 
-SMTP_PORT = 2525
-SUBMISSION_PORT = 2587
-QMTP_PORT = 2209
 DNS_ADDRESS = "127.0.0.53"
-READY_LIMIT_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class SitePlan:
-    """One site as it is to be: its name, its address, what it serves."""
-
-    name: str
-    address: str
-    domains: dict[str, str]
-    """Domain to the TOML of its table (users and the like), delivered to Maildir."""
-    tls: bool = True
-    submission: bool = False
-    qmtp: bool = False
-    extra: str = ""
-    """More TOML."""
-
-    @property
-    def hostname(self) -> str:
-        """The host's name."""
-        return f"mx.{self.name}.example"
-
-
-@dataclass(slots=True)
-class Site:
-    """A site with its folder and its process."""
-
-    plan: SitePlan
-    folder: Path
-    process: subprocess.Popen[bytes] | None = field(default=None)
-
-    @property
-    def config(self) -> Path:
-        """Its configuration file."""
-        return self.folder / "outrider.toml"
-
-    def start(self) -> None:
-        """Start its server; `Internet.start_site` also waits for it."""
-        command = [sys.executable, "-m", "outrider.cli.main", "serve", "--config", os.fspath(self.config)]
-        with (self.folder / "stderr").open("wb") as stderr:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
-
-    def mailbox(self, user: str, domain: str) -> list[Path]:
-        """What has arrived for a user."""
-        new = self.folder / "mail" / domain / user / "new"
-        return sorted(new.iterdir(), key=lambda path: path.stat().st_mtime_ns) if new.is_dir() else []
-
-    def ask(self, *words: str) -> list[dict[str, Any]]:
-        """Run one of the site's own commands with ``--json``; no rows when it is refused."""
-        command = [
-            sys.executable,
-            "-m",
-            "outrider.cli.main",
-            *words,
-            "--json",
-            "--config",
-            os.fspath(self.config),
-        ]
-        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-        return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
-
-    def log_events(self) -> Iterator[dict[str, Any]]:
-        """Its log so far."""
-        path = self.folder / "log"
-        for line in path.read_text("utf-8").split("\n") if path.exists() else ():
-            with contextlib.suppress(ValueError):
-                yield json.loads(line)
+READY_LIMIT_S = 120.0
+STOP_LIMIT_S = 15.0
+_CA_DAYS = 30
+_HOST_DAYS = 20
+_FIRST_CHOICE, _SECOND_CHOICE = 10, 20
+_QMTP_PREFERENCE = 12801  # MXPS announces the protocol by the preference alone
 
 
 class Internet:
@@ -106,21 +39,30 @@ class Internet:
         self.folder = Path(tempfile.mkdtemp(prefix="outrider-playground-"))
         self.zones = ZoneSet()
         self.dns = DnsServer(self.zones, DNS_ADDRESS)
-        now = datetime.now(UTC) - timedelta(minutes=5)
-        self.authority = CertificateAuthority.create("Outrider Playground CA", now, days=30)
-        self._not_before = now
+        self.not_before = datetime.now(UTC) - timedelta(minutes=5)
+        self.authorities = {PUBLIC: self._authority("Outrider Playground CA", "public")}
+        for network in sorted({plan.takes_private for plan in plans if plan.takes_private}):
+            self.authorities[network] = self._authority(f"Private CA of {network}", "private")
         self.sites = {plan.name: Site(plan, self.folder / plan.name) for plan in plans}
+
+    def _authority(self, name: str, kind: Kind) -> CertificateAuthority:
+        return CertificateAuthority.create(name, self.not_before, _CA_DAYS, kind=kind)
 
     @property
     def ca_file(self) -> Path:
         """The CA that every site trusts."""
-        return self.folder / "ca.pem"
+        return self._around().authority()
+
+    def issue(self, names: list[str], network: str = PUBLIC, mailboxes: Sequence[str] = ()) -> Issued:
+        """A host certificate, which may also say whose host it is."""
+        authority = self.authorities[network]
+        return authority.issue_host(names, self.not_before, _HOST_DAYS, mailboxes=mailboxes)
 
     async def start(self) -> None:
         """Lay out the folder and start DNS; sites are started one by one. Raises OSError."""
-        self.ca_file.write_bytes(self.authority.bundle_pem)
-        for site in self.sites.values():
-            self._publish(site.plan)
+        for network, authority in self.authorities.items():
+            self._around().authority(network).write_bytes(authority.bundle_pem)
+        self.publish()
         await self.dns.start()
         for site in self.sites.values():
             self._furnish(site)
@@ -128,10 +70,10 @@ class Internet:
     async def start_site(self, name: str) -> None:
         """Start a site's server and wait until it is ready. Raises RuntimeError with what it said."""
         site = self.sites[name]
-        before = sum(event.get("event") == "ready" for event in site.log_events())
+        before = sum(1 for _ in site.log_events("ready"))
         site.start()
         for _ in range(int(READY_LIMIT_S / 0.05)):
-            if sum(event.get("event") == "ready" for event in site.log_events()) > before:
+            if sum(1 for _ in site.log_events("ready")) > before:
                 return
             if site.process is not None and site.process.poll() is not None:
                 break
@@ -148,58 +90,64 @@ class Internet:
             process.send_signal(signal.SIGTERM)
         for process in running:
             try:
-                await asyncio.to_thread(process.wait, 15)
+                await asyncio.to_thread(process.wait, STOP_LIMIT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
         await self.dns.aclose()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _publish(self, plan: SitePlan) -> None:
-        """Forward, reverse and MX records."""
-        for domain in plan.domains:
-            # The QMTP site announces its protocol by the preference alone (MXPS).
-            preference = 12801 if plan.qmtp else 10
-            self.zones.add_zone(domain, {"@": {"MX": [f"{preference} {plan.hostname}."]}})
-        if f"{plan.name}.example" not in plan.domains:
-            self.zones.add_zone(f"{plan.name}.example", {})
-        self.zones.add_host(plan.hostname, plan.address)
+    def _around(self) -> Surroundings:
+        return Surroundings(self.folder, self.dns.endpoint)
+
+    # -- DNS ---------------------------------------------------------------------------------------
+
+    def publish(self) -> None:
+        """Forward and reverse names, MX and SRV records of everybody."""
+        plans = [site.plan for site in self.sites.values()]
+        services = _services(plans)
+        for plan in plans:
+            for domain in plan.domains if plan.published else ():
+                preference = _QMTP_PREFERENCE if plan.qmtp else _FIRST_CHOICE
+                self.zones.add_zone(domain, {"@": {"MX": [f"{preference} {plan.hostname}."]}})
+        for domain, records in services.items():
+            if domain not in (name for plan in plans if plan.published for name in plan.domains):
+                self.zones.add_zone(domain)
+            self.zones.put(f"_amtp._tcp.{domain}", "SRV", *records)
+        for plan in plans:
+            self._publish_host(plan)
+
+    def _publish_host(self, plan: SitePlan) -> None:
+        # The reverse name is that of the last.
+        for name in (plan.hostname, plan.ptr) if plan.ptr else (plan.hostname,):
+            zone = name.partition(".")[2]
+            if f"{zone}." not in self.zones.origins():
+                self.zones.add_zone(zone)
+            self.zones.add_host(name, plan.address)
+
+    # -- files -------------------------------------------------------------------------------------
 
     def _furnish(self, site: Site) -> None:
         site.folder.mkdir()
         if site.plan.tls:
-            issued = self.authority.issue_host([site.plan.hostname], self._not_before, days=20)
-            (site.folder / "host.pem").write_bytes(issued.certificate_pem)
-            write_private(site.folder / "host.key", issued.key_pem)
-        site.config.write_text(self._config(site.plan), "utf-8")
-
-    def _config(self, plan: SitePlan) -> str:
-        parts = [
-            f'hostname = "{plan.hostname}"\ndata_dir = "data"\n',
-            _listener("smtp", plan.address, SMTP_PORT),
-            _listener("submission", plan.address, SUBMISSION_PORT) if plan.submission else "",
-            _listener("qmtp", plan.address, QMTP_PORT) if plan.qmtp else "",
-            '[log]\nfile = "log"\n',
-            f'[dns]\nservers = ["{self.dns.endpoint}"]\n',
-            self._tls(plan),
-            f'[net]\nprivate_destinations = ["127.0.0.0/8"]\nsource_address = "{plan.address}"\n'
-            f"smtp_port = {SMTP_PORT}\nqmtp_port = {QMTP_PORT}\n",
-            "[delivery]\nretry = [1, 1, 2]\njitter = 0.1\n",
-            *(self._domain(plan, domain, table) for domain, table in plan.domains.items()),
-            plan.extra,
-        ]
-        return "\n".join(part for part in parts if part)
-
-    def _domain(self, plan: SitePlan, domain: str, table: str) -> str:
-        mailboxes = f"{self.folder}/{plan.name}/mail/{{domain}}/{{user}}"
-        return f'[domains."{domain}"]\ndeliver = "maildir:{mailboxes}"\n{table}\n'
-
-    def _tls(self, plan: SitePlan) -> str:
-        trust = f'public_ca = ["{self.ca_file}"]\n'
-        return (
-            f'[tls]\n{trust}certificate = "host.pem"\nkey = "host.key"\n' if plan.tls else f"[tls]\n{trust}"
-        )
+            lay_down(site.folder, "host", self.issue(site.plan.certified_names))
+        for network in site.plan.member_of:
+            lay_down(site.folder, network, self.issue([site.plan.hostname], network))
+        site.config.write_text(configuration(site.plan, self._around()), "utf-8")
 
 
-def _listener(protocol: str, address: str, port: int) -> str:
-    return f'[[listeners]]\nprotocol = "{protocol}"\naddress = "{address}"\nport = {port}\n'
+def _services(plans: list[SitePlan]) -> dict[str, list[str]]:
+    """Where each domain takes AMTP: the values of its SRV records (RFC 2782)."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for plan in plans:
+        choices = ((_FIRST_CHOICE, plan.amtp_domains), (_SECOND_CHOICE, plan.backs_up))
+        for priority, domains in choices:
+            for domain in domains:
+                found[domain].append(f"{priority} 0 {AMTP_PORT} {plan.hostname}.")
+    return dict(found)
+
+
+def lay_down(folder: Path, name: str, issued: Issued) -> None:
+    """Write a certificate and its key."""
+    (folder / f"{name}.pem").write_bytes(issued.certificate_pem)
+    write_private(folder / f"{name}.key", issued.key_pem)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import signal
 import sys
 import time
@@ -13,10 +12,15 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from outrider.identity.credentials import format_user, make_user
-from outrider.playground.internet import SMTP_PORT, SUBMISSION_PORT, Internet
-from outrider.playground.scenes import PASSWORD, PLANS, SCENES, Outcome, Scene, Stage
-from outrider.runtime.private_files import write_private
+from outrider.playground.amtp_scenes import AMTP_SCENES
+from outrider.playground.internet import Internet
+from outrider.playground.people import PASSWORD, settle_in
+from outrider.playground.plans import PLANS
+from outrider.playground.scenes import SMTP_SCENES, Scene
+from outrider.playground.site import AMTP_PORT, SMTP_PORT, SUBMISSION_PORT
+from outrider.playground.stage import Outcome, Stage
+
+SCENES = (*SMTP_SCENES, *AMTP_SCENES)
 
 
 async def play(*, once: bool) -> bool:
@@ -51,9 +55,9 @@ async def _until(ended: asyncio.Event, work: Coroutine[Any, Any, bool]) -> bool:
 
 async def _play(internet: Internet, *, once: bool) -> bool:
     began = time.monotonic()
-    _say(f"setting up {len(PLANS)} sites, DNS and a CA in {internet.folder}")
+    _say(f"setting up {len(PLANS)} sites, DNS and {len(internet.authorities)} CAs in {internet.folder}")
     await internet.start()
-    _add_login(internet)
+    settle_in(internet)
     await asyncio.gather(*(internet.start_site(plan.name) for plan in PLANS if plan.name != "delta"))
     _say(f"ready after {time.monotonic() - began:.1f} s; now the mail\n")
     outcomes = await _run_scenes(Stage(internet))
@@ -89,18 +93,12 @@ async def _safely(scene: Scene, stage: Stage) -> Outcome:
 def _print(outcome: Outcome) -> None:
     mark = "ok  " if outcome.good else "FAIL"
     way = f"{outcome.sender} -> {outcome.recipient}" if outcome.sender else ""
-    _say(f"{mark} {outcome.title:25} {way}")
+    _say(f"{mark} {outcome.title:27} {way}")
     if outcome.hops:
         _say(f"       hops    {'  ->  '.join(outcome.hops)}")
-    if outcome.proven:
-        _say(f"       proven  {outcome.proven}")
+    for number, line in enumerate(outcome.proven):
+        _say(f"       {'' if number else 'known':7} {line}")
     _say(f"       verdict {outcome.verdict}" + (f" (id {outcome.id})" if outcome.id else ""))
-
-
-def _add_login(internet: Internet) -> None:
-    salt, scram_salt = secrets.token_bytes(16), secrets.token_bytes(16)
-    user = make_user("ann", PASSWORD, salt=salt, scram_salt=scram_salt, senders=("@alpha.example",))
-    write_private(internet.sites["alpha"].folder / "users", f"{format_user(user)}\n".encode())
 
 
 def _invitation(internet: Internet) -> str:
@@ -109,17 +107,20 @@ def _invitation(internet: Internet) -> str:
     outrider = (
         os.path.relpath(program) if program.name == "outrider" else f"{sys.executable} -m outrider.cli.main"
     )
-    alpha, beta = internet.sites["alpha"], internet.sites["beta"]
+    alpha, beta, bank = (internet.sites[name] for name in ("alpha", "beta", "bank"))
     return f"""
 The sites go on running. Try, in another terminal:
 
   {outrider} queue list --config {alpha.config}
   {outrider} explain ID --config {alpha.config}
+  {outrider} explain ID --config {beta.config}
   {outrider} policy test --config {alpha.config} --fact header.subject="lottery win"
   swaks --server {alpha.plan.address}:{SUBMISSION_PORT} --tls --auth-user ann --auth-password "{PASSWORD}" \\
         --from ann@alpha.example --to carol@beta.example
   swaks --server {beta.plan.address}:{SMTP_PORT} --tls --from you@there.example --to carol@beta.example
   ls {beta.folder}/mail/beta.example/carol/new
+  openssl s_client -quiet -connect {beta.plan.address}:{AMTP_PORT} -bind {bank.plan.address} \\
+        -cert {bank.folder}/host.pem -key {bank.folder}/host.key      # then: EHLO {bank.plan.hostname}
   tail -f {alpha.folder}/log
 
 Ctrl-C ends it and removes everything."""

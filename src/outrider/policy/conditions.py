@@ -7,16 +7,18 @@ A condition is a fact's name and what is wanted of it::
     "message.size" = {min = 1, max = 1000000}
     "tls.client.name" = {is = "hub.example", provenance = "proven"}
     "header.subject" = {matches = "^urgent"}                  # {contains = "..."} is simpler and often enough
+    "mpc" = ["com/*", "*/optout"]                              # Mail Policy Codes
     "login" = {present = true}
 
 A condition on a fact that is not known does not hold (`present = false` excepted). When a fact has several
-values (names of a certificate, fields of one name), one that fits is enough.
+values (names of a certificate, fields of one name), one that fits is enough. A fact that is known by several
+warrants counts by its best one; `provenance` says what it must be worth at the least.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outrider.model.facts import Fact, Facts, FactValue, Provenance
 from outrider.policy.fact_names import FactKind, FactType, fact_kind
@@ -26,6 +28,7 @@ from outrider.policy.patterns import (
     containing_matcher,
     domain_matcher,
     mailbox_matcher,
+    mpc_matcher,
     regex_matcher,
     text_matcher,
 )
@@ -38,6 +41,7 @@ _PATTERNS = {
     FactType.ADDRESS: address_matcher,
     FactType.DOMAIN: domain_matcher,
     FactType.MAILBOX: mailbox_matcher,
+    FactType.MPC: mpc_matcher,
 }
 MAX_VALUES = 100
 """Values of one fact that a condition looks at: a stranger may send ten thousand fields of one name."""
@@ -45,6 +49,18 @@ MAX_VALUES = 100
 
 class ConditionError(ValueError):
     """The condition means nothing; the argument says why and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a condition asks for, taken apart: for the linter, which compares conditions with each other."""
+
+    values: tuple[str | int | bool, ...] = ()
+    """Values and patterns, one of which must fit; () = any."""
+    least: int | None = None
+    most: int | None = None
+    by_text: bool = False
+    """`matches` or `contains` demand more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,7 @@ class Condition:
     test: Test
     text: str
     """As the operator wrote it, for explain and `policy test`."""
+    wanted: Wanted = field(default=Wanted())
 
     def holds(self, facts: Facts) -> bool:
         """Whether the known facts fulfil it."""
@@ -79,7 +96,9 @@ def compile_condition(name: str, wanted: object) -> Condition:
     text = f"{name} = {_written(wanted)}"
     if isinstance(wanted, Mapping):
         return _from_table(kind, wanted, text)
-    return Condition(kind, Provenance.CLAIMED, False, _value_test(kind, wanted), text)
+    return Condition(
+        kind, Provenance.CLAIMED, False, _value_test(kind, wanted), text, Wanted(_values(wanted))
+    )
 
 
 def _from_table(kind: FactKind, table: Mapping[str, object], text: str) -> Condition:
@@ -96,7 +115,22 @@ def _from_table(kind: FactKind, table: Mapping[str, object], text: str) -> Condi
     tests = _table_tests(kind, table)
     if not present and tests:
         raise ConditionError("present = false allows no other condition on the same fact")
-    return Condition(kind, at_least, not present, _all_of(tests), text)
+    return Condition(kind, at_least, not present, _all_of(tests), text, _wanted_by(table))
+
+
+def _wanted_by(table: Mapping[str, object]) -> Wanted:
+    """Of a table that is known to compile."""
+    least, most = table.get("min"), table.get("max")
+    return Wanted(
+        _values(table["is"]) if "is" in table else (),
+        least if isinstance(least, int) else None,
+        most if isinstance(most, int) else None,
+        "matches" in table or "contains" in table,
+    )
+
+
+def _values(wanted: object) -> tuple[str | int | bool, ...]:
+    return tuple(one for one in _listed(wanted) if isinstance(one, str | int))
 
 
 def _table_tests(kind: FactKind, table: Mapping[str, object]) -> list[Test]:
@@ -107,7 +141,7 @@ def _table_tests(kind: FactKind, table: Mapping[str, object]) -> list[Test]:
         tests.append(_range_test(kind, table.get("min"), table.get("max")))
     for key, maker in (("matches", regex_matcher), ("contains", containing_matcher)):
         if key in table:
-            if kind.type in (FactType.NUMBER, FactType.FLAG, FactType.ADDRESS):
+            if kind.type in (FactType.NUMBER, FactType.FLAG, FactType.ADDRESS, FactType.MPC):
                 raise ConditionError(f"{key} is for texts, and {kind.name} is {_a(kind)}")
             tests.append(_any_of([_text_test(maker, part) for part in _listed(table[key])]))
     return tests
@@ -191,7 +225,12 @@ def _listed(wanted: object) -> list[object]:
 
 
 def _a(kind: FactKind) -> str:
-    names = {FactType.FLAG: "true or false", FactType.NUMBER: "a number", FactType.ADDRESS: "an IP address"}
+    names = {
+        FactType.FLAG: "true or false",
+        FactType.NUMBER: "a number",
+        FactType.ADDRESS: "an IP address",
+        FactType.MPC: "a Mail Policy Code",
+    }
     return names.get(kind.type, "a text")
 
 

@@ -2,6 +2,9 @@
 
 The stage is the earliest at which the value is settled. What TLS or AUTH may still change (they come after
 HELLO) is settled at SENDER only, so that a rule on `login` does not refuse a client before it could log in.
+
+`of_session` says from which provenance on a fact belongs to the session: what is known of it at EHLO, its
+absence included, holds for every MAIL until the next EHLO or AUTH. Announcements are built on nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from outrider.model.facts import Provenance
+from outrider.model.mpc import LEGAL
 from outrider.model.verdict import Stage
 
 
@@ -29,6 +33,8 @@ class FactType(Enum):
     """Whole numbers; `{min = , max = }`."""
     FLAG = "flag"
     """true or false."""
+    MPC = "mpc"
+    """A Mail Policy Code, role/class; either may be `*`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,75 +50,236 @@ class FactKind:
     """One sentence for the operator's guide."""
     looked_up: bool = False
     """It costs a look-up, and only the stage of a rule that names it waits for it (bounded in time)."""
+    of_session: Provenance | None = None
+    """The provenance from which on it belongs to the session; None = to a message or the moment."""
+    values: tuple[str, ...] = ()
+    """All that it can be, where that is a closed list."""
+
+    def is_settled_by_session(self, at_least: Provenance) -> bool:
+        """Whether a condition that demands `at_least` has its answer at EHLO."""
+        return self.of_session is not None and at_least >= self.of_session
 
 
-_T, _C, _P = FactType, Provenance.CLAIMED, Provenance.PROVEN
+_T, _S = FactType, Stage
+_C, _V, _P = Provenance.CLAIMED, Provenance.VOUCHED, Provenance.PROVEN
 
 CATALOGUE: dict[str, FactKind] = {
     kind.name: kind
     for kind in (
-        FactKind("client.address", _T.ADDRESS, Stage.CONNECT, _P, "The client's IP address."),
-        FactKind("client.port", _T.NUMBER, Stage.CONNECT, _P, "The client's TCP port."),
+        FactKind("client.address", _T.ADDRESS, _S.CONNECT, _P, "The client's IP address.", of_session=_C),
+        FactKind("client.port", _T.NUMBER, _S.CONNECT, _P, "The client's TCP port.", of_session=_C),
         FactKind(
             "client.ptr",
             _T.DOMAIN,
-            Stage.CONNECT,
+            _S.CONNECT,
             _P,
-            "Names of the client's address in reverse DNS: proven when the name leads back to the address, "
-            "claimed when it does not.",
+            "Names of the client's address in reverse DNS: proven when the name leads back to the "
+            "address, claimed when it does not.",
+            looked_up=True,
+            of_session=_C,
+        ),
+        FactKind(
+            "client.listed",
+            _T.TEXT,
+            _S.CONNECT,
+            _V,
+            "Block lists of [trust] that list the client's address, by our names for them.",
             looked_up=True,
         ),
-        FactKind("listener", _T.TEXT, Stage.CONNECT, _P, "The listener, as `protocol address:port`."),
-        FactKind("protocol", _T.TEXT, Stage.CONNECT, _P, "smtp, submission, qmtp, lmtp."),
-        FactKind("server.port", _T.NUMBER, Stage.CONNECT, _P, "Our port."),
-        FactKind("time.hour", _T.NUMBER, Stage.CONNECT, _P, "Hour of the day in UTC, 0 to 23."),
-        FactKind("time.weekday", _T.TEXT, Stage.CONNECT, _P, "mon, tue, wed, thu, fri, sat, sun, in UTC."),
-        FactKind("client.name", _T.DOMAIN, Stage.HELLO, _C, "What the client called itself in HELO or EHLO."),
-        FactKind("tls.version", _T.TEXT, Stage.SENDER, _P, "TLSv1.3, TLSv1.2; absent in the clear."),
-        FactKind("tls.cipher", _T.TEXT, Stage.SENDER, _P, "The cipher suite; absent in the clear."),
+        FactKind(
+            "client.vouched",
+            _T.TEXT,
+            _S.CONNECT,
+            _V,
+            "Vouch lists of [trust] that list the client's address.",
+            looked_up=True,
+        ),
+        FactKind(
+            "listener", _T.TEXT, _S.CONNECT, _P, "The listener, as `protocol address:port`.", of_session=_C
+        ),
+        FactKind(
+            "protocol",
+            _T.TEXT,
+            _S.CONNECT,
+            _P,
+            "smtp, submission, amtp, qmtp, lmtp.",
+            of_session=_C,
+            values=("smtp", "submission", "amtp", "qmtp", "lmtp"),
+        ),
+        FactKind("server.port", _T.NUMBER, _S.CONNECT, _P, "Our port.", of_session=_C),
+        FactKind("time.hour", _T.NUMBER, _S.CONNECT, _P, "Hour of the day in UTC, 0 to 23."),
+        FactKind(
+            "time.weekday",
+            _T.TEXT,
+            _S.CONNECT,
+            _P,
+            "mon, tue, wed, thu, fri, sat, sun, in UTC.",
+            values=("mon", "tue", "wed", "thu", "fri", "sat", "sun"),
+        ),
+        FactKind(
+            "client.name",
+            _T.DOMAIN,
+            _S.HELLO,
+            _C,
+            "What the client called itself in HELO or EHLO.",
+            of_session=_C,
+        ),
+        FactKind(
+            "host",
+            _T.DOMAIN,
+            _S.HELLO,
+            _P,
+            "The name that an AMTP host has proven: by its certificate, and over a public connection "
+            "by PTR as well.",
+            of_session=_C,
+        ),
+        FactKind(
+            "amtp.connection",
+            _T.TEXT,
+            _S.HELLO,
+            _P,
+            "What the certificate of an AMTP host proved: a public or a private connection.",
+            of_session=_C,
+            values=("public", "private"),
+        ),
+        FactKind(
+            "tls.version",
+            _T.TEXT,
+            _S.SENDER,
+            _P,
+            "TLSv1.3, TLSv1.2; absent in the clear.",
+            of_session=_C,
+            values=("TLSv1.3", "TLSv1.2"),
+        ),
+        FactKind(
+            "tls.cipher", _T.TEXT, _S.SENDER, _P, "The cipher suite; absent in the clear.", of_session=_C
+        ),
         FactKind(
             "tls.client.fingerprint",
             _T.TEXT,
-            Stage.SENDER,
+            _S.SENDER,
             _P,
             "SHA-256 of the client's certificate and of its public key, 64 hexadecimal digits each.",
+            of_session=_C,
         ),
         FactKind(
             "tls.client.name",
             _T.DOMAIN,
-            Stage.SENDER,
+            _S.SENDER,
             _P,
             "Names in the client's certificate, proven by a CA of [tls]; absent when no CA vouches.",
+            of_session=_C,
         ),
-        FactKind("tls.client.ca", _T.TEXT, Stage.SENDER, _P, "The CA set that vouched: public or private."),
-        FactKind("login", _T.TEXT, Stage.SENDER, _P, "The user who logged in; absent for nobody."),
-        FactKind("login.mechanism", _T.TEXT, Stage.SENDER, _P, "By which mechanism."),
-        FactKind("sender", _T.MAILBOX, Stage.SENDER, _C, "The envelope sender; `<>` is the null sender."),
-        FactKind("sender.domain", _T.DOMAIN, Stage.SENDER, _C, "Its domain; absent for the null sender."),
-        FactKind("sender.null", _T.FLAG, Stage.SENDER, _C, "Whether it is the null sender."),
+        FactKind(
+            "tls.client.ca",
+            _T.TEXT,
+            _S.SENDER,
+            _P,
+            "The CA set that vouched: public or private.",
+            of_session=_C,
+            values=("public", "private"),
+        ),
+        FactKind(
+            "login", _T.TEXT, _S.SENDER, _P, "The user who logged in; absent for nobody.", of_session=_C
+        ),
+        FactKind("login.mechanism", _T.TEXT, _S.SENDER, _P, "By which mechanism.", of_session=_C),
+        FactKind(
+            "partner",
+            _T.TEXT,
+            _S.SENDER,
+            _P,
+            "The entry of [partners] concerned: proven when the host is one of its hosts, claimed "
+            "when only the sender's domain says so.",
+            of_session=_P,
+        ),
+        FactKind(
+            "mpc",
+            _T.MPC,
+            _S.SENDER,
+            _P,
+            "The Mail Policy Code: proven when the account is bound to it, else claimed; absent when "
+            "the message has none.",
+            values=tuple(map(str, LEGAL)),
+        ),
+        FactKind("sender", _T.MAILBOX, _S.SENDER, _C, "The envelope sender; `<>` is the null sender."),
+        FactKind("sender.domain", _T.DOMAIN, _S.SENDER, _C, "Its domain; absent for the null sender."),
+        FactKind("sender.null", _T.FLAG, _S.SENDER, _C, "Whether it is the null sender."),
         FactKind(
             "sender.domain.takes-mail",
             _T.FLAG,
-            Stage.SENDER,
+            _S.SENDER,
             _P,
             "Whether DNS names a host that takes mail for the sender's domain.",
             looked_up=True,
         ),
         FactKind(
-            "message.declared-size", _T.NUMBER, Stage.SENDER, _C, "SIZE= of MAIL, in octets; 0 for none."
+            "sender.domain.listed",
+            _T.TEXT,
+            _S.SENDER,
+            _V,
+            "Block lists that list the sender or its domain.",
+            looked_up=True,
         ),
-        FactKind("body.type", _T.TEXT, Stage.SENDER, _C, "BODY= of MAIL: 7BIT, 8BITMIME, BINARYMIME."),
-        FactKind("recipient", _T.MAILBOX, Stage.RECIPIENT, _C, "The recipient as named at RCPT."),
-        FactKind("recipient.domain", _T.DOMAIN, Stage.RECIPIENT, _C, "Its domain."),
-        FactKind("recipient.local", _T.FLAG, Stage.RECIPIENT, _P, "Whether it is a user or alias of ours."),
-        FactKind("recipient.count", _T.NUMBER, Stage.HEADERS, _P, "How many recipients the message has."),
-        FactKind("message.hops", _T.NUMBER, Stage.HEADERS, _C, "Received fields in the header section."),
-        FactKind("from", _T.MAILBOX, Stage.HEADERS, _C, "Addresses in the From field."),
-        FactKind("from.domain", _T.DOMAIN, Stage.HEADERS, _C, "Their domains."),
-        FactKind("message.size", _T.NUMBER, Stage.BODY, _P, "Octets of the message as it came."),
-        FactKind("body.size", _T.NUMBER, Stage.BODY, _P, "Octets behind the header section."),
-        FactKind("body.eight-bit", _T.FLAG, Stage.BODY, _P, "Whether the message holds octets above 127."),
-        FactKind("body.binary", _T.FLAG, Stage.BODY, _P, "Whether it came as BINARYMIME and needs it."),
+        FactKind(
+            "sender.domain.vouched",
+            _T.TEXT,
+            _S.SENDER,
+            _V,
+            "Vouch lists that list the sender or its domain: vouched when the host has proven that it "
+            "speaks for the domain, else claimed.",
+            looked_up=True,
+        ),
+        FactKind(
+            "trust.listed",
+            _T.TEXT,
+            _S.SENDER,
+            _V,
+            "Block lists that list client, host, issuer of its certificate, or sender.",
+            looked_up=True,
+        ),
+        FactKind(
+            "trust.vouched",
+            _T.TEXT,
+            _S.SENDER,
+            _V,
+            "Vouch lists that list client, host or sender, of what is proven only.",
+            looked_up=True,
+        ),
+        FactKind(
+            "trust.score",
+            _T.NUMBER,
+            _S.SENDER,
+            _V,
+            "Weights of the block lists in trust.listed less those in trust.vouched; 0 for a stranger.",
+            looked_up=True,
+        ),
+        FactKind("message.declared-size", _T.NUMBER, _S.SENDER, _C, "SIZE= of MAIL, in octets; 0 for none."),
+        FactKind(
+            "body.type",
+            _T.TEXT,
+            _S.SENDER,
+            _C,
+            "BODY= of MAIL: 7BIT, 8BITMIME, BINARYMIME.",
+            values=("7BIT", "8BITMIME", "BINARYMIME"),
+        ),
+        FactKind("recipient", _T.MAILBOX, _S.RECIPIENT, _C, "The recipient as named at RCPT."),
+        FactKind("recipient.domain", _T.DOMAIN, _S.RECIPIENT, _C, "Its domain."),
+        FactKind("recipient.local", _T.FLAG, _S.RECIPIENT, _P, "Whether it is a user or alias of ours."),
+        FactKind("recipient.count", _T.NUMBER, _S.HEADERS, _P, "How many recipients the message has."),
+        FactKind("message.hops", _T.NUMBER, _S.HEADERS, _C, "Received fields in the header section."),
+        FactKind("from", _T.MAILBOX, _S.HEADERS, _C, "Addresses in the From field."),
+        FactKind("from.domain", _T.DOMAIN, _S.HEADERS, _C, "Their domains."),
+        FactKind(
+            "partner.mismatch",
+            _T.TEXT,
+            _S.HEADERS,
+            _P,
+            "The entry of [partners] whose terms the message breaks, by its sender or its From field.",
+        ),
+        FactKind("message.size", _T.NUMBER, _S.BODY, _P, "Octets of the message as it came."),
+        FactKind("body.size", _T.NUMBER, _S.BODY, _P, "Octets behind the header section."),
+        FactKind("body.eight-bit", _T.FLAG, _S.BODY, _P, "Whether the message holds octets above 127."),
+        FactKind("body.binary", _T.FLAG, _S.BODY, _P, "Whether it came as BINARYMIME and needs it."),
     )
 }
 
@@ -122,6 +289,11 @@ _HEADER_NAME = re.compile(r"header\.[!-9;-~]{1,76}")
 LOOKUP_FAILED = "lookup.failed"
 """The fact that lists names of facts whose look-up gave no answer in time: a rule that needs one of them
 defers instead of refusing."""
+TRUST_DOUBT = "trust.doubt"
+"""The fact that lists vouch lists that did not answer, by name: a refusal that one of them might have
+prevented is deferred."""
+TRUST_SCORE_LEAST = "trust.score.least"
+"""The score if all of them had vouched."""
 
 
 def fact_kind(name: str) -> FactKind | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from outrider.model.address import AddressError, parse_domain
+from outrider.model.mpc import LEGAL, MpcError, parse_mpc_pattern
 
 Matcher = Callable[[str], bool]
 
@@ -132,6 +133,18 @@ def mailbox_matcher(pattern: str) -> Matcher:
         )
 
     return matches
+
+
+def mpc_matcher(pattern: str) -> Matcher:
+    """A Mail Policy Code, ``com/optin``, or several at once: ``com/*``, ``*/optout`` (AMTP-9)."""
+    try:
+        wanted = parse_mpc_pattern(pattern)
+    except MpcError as error:
+        raise PatternError(
+            f"{pattern!r} is no Mail Policy Code: {error}; write com/optin or com/*"
+        ) from error
+    fitting = frozenset(str(code) for code in LEGAL if wanted.matches(code))
+    return lambda value: value.lower() in fitting
 
 
 def regex_matcher(pattern: str) -> Matcher:

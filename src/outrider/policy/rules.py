@@ -3,6 +3,10 @@
 A rule is asked at one stage: as soon as its facts are known, or later if it says so. An `accept` rule without
 a `stage` of its own is asked again at every later stage, so that what it admits is not refused by a rule
 further down. What concerns a message (hold, tag, route) is asked at SENDER at the earliest.
+
+Mail about mail policy, ``mpc/individual``, is never refused for its code (AMTP-9). So a rule that refuses or
+defers and names `mpc` anywhere is not asked of it; and where another code would have got a message past the
+rules below, those do not refuse it either (`CompiledRule.admits_some_code`).
 """
 
 from __future__ import annotations
@@ -12,12 +16,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from outrider.config import schema
-from outrider.model.facts import Facts, Provenance
+from outrider.model.facts import Fact, Facts
+from outrider.model.mpc import LEGAL
 from outrider.model.reply import Reply, is_status
 from outrider.model.verdict import Action, Stage
 from outrider.policy.conditions import Condition, ConditionError, compile_condition
 
 STAGES = tuple(Stage)
+MPC = "mpc"
+_CODES = tuple(str(code) for code in LEGAL)
+MAX_CONDITIONS = 100
 MAX_REASON = 200
 """Characters: a reply line stays within RFC 5321 4.5.3.1.5 with code, status and the rule's name."""
 
@@ -47,6 +55,8 @@ class CompiledRule:
     """The sentence for reply, log and explain, with the rule's name."""
     reply: Reply | None
     value: str
+    number: int = 0
+    """Its place among all rules, from 0."""
 
     def applies(self, facts: Facts) -> bool:
         """Whether all of `when` and not all of `unless` hold."""
@@ -60,10 +70,34 @@ class CompiledRule:
         """Both kinds."""
         return self.when + self.unless
 
+    def names(self, *facts: str) -> bool:
+        """Whether it looks at any of these facts."""
+        return any(condition.fact.name in facts for condition in self.conditions)
+
+    @property
+    def turns_away(self) -> bool:
+        """Whether it refuses or defers."""
+        return self.action in (Action.REFUSE, Action.DEFER)
+
+    @property
+    def admits(self) -> bool:
+        """Whether it decides, and lets the message go on."""
+        return self.action in (Action.ACCEPT, Action.HOLD, Action.ROUTE)
+
+    def admits_some_code(self, facts: Facts) -> bool:
+        """Whether it would decide to let the message go on if only its Mail Policy Code were another."""
+        known = facts.get(MPC)
+        if known is None or not self.admits:
+            return False
+        others = (Fact(MPC, code, known.provenance) for code in _CODES)
+        return any(self.applies(Facts([other], parent=facts)) for other in others)
+
 
 def compile_rule(rule: schema.Rule, number: int, check_route: Callable[[str], object] | None) -> CompiledRule:
     """One rule. `check_route` raises ValueError for a value that is no way. Raises PolicyError."""
     where = f"policy.rules[{number}]" + (f" {rule.name!r}" if rule.name else "")
+    if len(rule.when) + len(rule.unless) > MAX_CONDITIONS:
+        raise PolicyError(f"{where}: more than {MAX_CONDITIONS} conditions; write several rules")
     if _NAME.fullmatch(rule.name) is None:
         raise PolicyError(f"{where}: name must have 1 to 60 printable ASCII characters")
     action = Action(rule.action)
@@ -71,7 +105,8 @@ def compile_rule(rule: schema.Rule, number: int, check_route: Callable[[str], ob
     unless = _conditions(where, "unless", rule.unless)
     stages = _stages(where, rule, action, when + unless)
     _check_value(where, rule, action, check_route)
-    reason = _reason(where, rule)
+    for_code = any(condition.fact.name == MPC for condition in when + unless)
+    reason = _reason(where, rule, for_code=for_code)
     return CompiledRule(
         rule.name,
         action,
@@ -81,6 +116,7 @@ def compile_rule(rule: schema.Rule, number: int, check_route: Callable[[str], ob
         reason,
         _reply(where, rule, action, stages, reason),
         rule.value,
+        number - 1,
     )
 
 
@@ -148,14 +184,25 @@ def is_header_tag(tag: str) -> bool:
     return ":" in tag
 
 
-def _reason(where: str, rule: schema.Rule) -> str:
+_SENTENCES = {
+    "refuse": "Refused by local policy",
+    "defer": "Not now, by local policy; try again later",
+    "hold": "Held by local policy",
+}
+# AMTP-11: the texts of the draft, after which the operator's reason may follow.
+_CODE_SENTENCES = {
+    "refuse": "MPC policy violation",
+    "defer": "MPC temporary failure, try again later",
+}
+
+
+def _reason(where: str, rule: schema.Rule, *, for_code: bool) -> str:
     if len(rule.reason) > MAX_REASON or not rule.reason.isprintable():
         raise PolicyError(f"{where}: reason must be one line of at most {MAX_REASON} characters")
-    sentence = rule.reason or {
-        "refuse": "Refused by local policy",
-        "defer": "Not now, by local policy; try again later",
-        "hold": "Held by local policy",
-    }.get(rule.action, "Local policy")
+    sentence = rule.reason or _SENTENCES.get(rule.action, "Local policy")
+    if for_code and not rule.reply and rule.action in _CODE_SENTENCES:
+        drafted = _CODE_SENTENCES[rule.action]
+        sentence = f"{drafted}: {rule.reason}" if rule.reason else drafted
     return f"{sentence} (rule {rule.name})"
 
 
@@ -190,22 +237,3 @@ def needed_facts(rules: tuple[CompiledRule, ...]) -> Iterator[str]:
     for rule in rules:
         for condition in rule.conditions:
             yield condition.fact.name
-
-
-def admits_on_claims_only(rule: CompiledRule) -> bool:
-    """Whether a liar can make this rule admit his mail: an accept or route rule none of whose demands asks
-    for more than a claim (ITP-1: would a spammer lie here?)."""
-    if rule.action not in (Action.ACCEPT, Action.ROUTE):
-        return False
-    return not any(_cannot_be_lied(condition) for condition in rule.when)
-
-
-def _cannot_be_lied(condition: Condition) -> bool:
-    """A demand that only something proven or vouched for can fulfil."""
-    if condition.wants_absence:
-        return False
-    always = condition.fact.worth is Provenance.PROVEN and condition.fact.name not in _SOMETIMES_CLAIMED
-    return always or condition.at_least > Provenance.CLAIMED
-
-
-_SOMETIMES_CLAIMED = frozenset({"client.ptr"})

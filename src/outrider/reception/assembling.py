@@ -14,6 +14,7 @@ from outrider.model.message import Event, ItemState, NewItem, NewMessage
 from outrider.model.reply import Reply
 from outrider.policy.rules import is_header_tag
 from outrider.reception.interface import BodyStream, Session, Transaction
+from outrider.reception.mail_codes import Code
 from outrider.reception.session_facts import SessionFacts
 
 DestinationOf = Callable[[Recipient], str]
@@ -49,6 +50,10 @@ class MailTransaction(Transaction):
     """The body could not be kept: what the end of the data is answered."""
     stream: BodyStream | None = None
     """Where a large body went; given up when the message is refused."""
+    code: Code | None = None
+    """Its Mail Policy Code, and what that is worth."""
+    drops_field: bool = False
+    """The code came as an MPC field, which leaves the header section for the envelope (AMTP-14)."""
     handed_in: bool = False
     """The spool has it, or may have it: from here on the body is the spool's."""
 
@@ -91,6 +96,8 @@ def _envelope(transaction: MailTransaction) -> Envelope:
         request.envelope_id,
         transaction.hold_until,
         transaction.authenticated_as,
+        mpc=None if transaction.code is None else transaction.code.mpc,
+        arrival=transaction.session.connection,
     )
 
 
@@ -118,7 +125,7 @@ def _trace(transaction: MailTransaction, content: Content, date: str, added_fiel
 def _protocol(session: Session, *, smtputf8: bool) -> str:
     """RFC 3848, RFC 6531 section 4.3: ESMTPSA, UTF8SMTPS, ..."""
     protocol = session.with_protocol
-    if not smtputf8 or protocol == "QMTP":
+    if not smtputf8 or protocol in ("QMTP", "AMTP", "AMTPA"):
         return protocol
     return "UTF8" + protocol.removeprefix("E")
 

@@ -91,13 +91,21 @@ class KeptBody:
         self._writer = writer
         self._mail = mail
 
-    async def write(self, octets: bytes) -> None:
+    def write(self, octets: bytes) -> Awaitable[None] | None:
         """Append, or forget once something failed."""
-        if self._mail.failure is None:
-            try:
-                await self._writer.write(octets)
-            except SpoolError as error:
-                await self._fail(error)
+        if self._mail.failure is not None:
+            return None
+        try:
+            waiting = self._writer.write(octets)
+        except SpoolError as error:
+            return self._fail(error)
+        return None if waiting is None else self._written(waiting)
+
+    async def _written(self, waiting: Awaitable[None]) -> None:
+        try:
+            await waiting
+        except SpoolError as error:
+            await self._fail(error)
 
     async def finish(self) -> Body:
         """Durable from here on; an empty body when it could not be kept."""

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from outrider.model.content import Body, Content
-from outrider.model.envelope import Recipient
+from outrider.model.envelope import Arrival, Recipient
 from outrider.model.facts import Facts, Provenance
 from outrider.model.message import MessageId
 from outrider.model.reply import Reply
@@ -66,12 +66,16 @@ class Session:
     facts: Facts = field(default_factory=Facts)
     tls: TlsSummary | None = None
     require_tls: bool = False
+    only_private: bool = False
+    """AMTP: the listener takes private connections only (AMTP-6)."""
     hello_name: str = ""
     extended: bool = False
     """EHLO (or LHLO) was said."""
     login: str = ""
     """Who authenticated, "" for nobody."""
     login_mechanism: str = ""
+    connection: Arrival = Arrival.OTHER
+    """For AMTP: whether the certificate proved a public or a private connection; OTHER until EHLO did."""
     client_text: str = field(init=False)
     """The client's address as it is written; "" for a unix socket."""
 
@@ -81,13 +85,26 @@ class Session:
     def after_tls(self, tls: TlsSummary) -> Session:
         """The same connection under TLS: hello, login and all merely claimed is forgotten (TLS-1)."""
         kept = Facts(fact for fact in self.facts if fact.provenance is not Provenance.CLAIMED)
-        return replace(self, facts=kept, tls=tls, hello_name="", extended=False, login="", login_mechanism="")
+        return replace(
+            self,
+            facts=kept,
+            tls=tls,
+            hello_name="",
+            extended=False,
+            login="",
+            login_mechanism="",
+            connection=Arrival.OTHER,
+        )
 
     @property
     def with_protocol(self) -> str:
-        """The ``with`` clause of Received (RFC 3848, RFC 6531 adds UTF8 by message)."""
+        """The ``with`` clause of Received (RFC 3848, RFC 6531 adds UTF8 by message).
+
+        QMTP, AMTP and AMTPA (after AUTH) are not registered; AMTP without TLS there is none."""
         if self.protocol == "qmtp":
             return "QMTP"
+        if self.protocol == "amtp":
+            return "AMTPA" if self.login else "AMTP"
         base = "LMTP" if self.protocol == "lmtp" else ("ESMTP" if self.extended else "SMTP")
         return base + ("S" if self.tls else "") + ("A" if self.login else "") if base != "SMTP" else base
 
@@ -117,8 +134,9 @@ class Transaction:
 class BodyStream(Protocol):
     """A body on its way into the spool while it is still arriving (see spool.interface.BodyWriter)."""
 
-    async def write(self, octets: bytes) -> None:
-        """Append; may raise the spool's errors, which `Reception.finish` turns into a reply."""
+    def write(self, octets: bytes) -> Awaitable[None] | None:
+        """Append. None: there is room for more at once; else await it before the next. Either may raise the
+        spool's errors, which `Reception.finish` turns into a reply."""
         ...
 
     async def finish(self) -> Body:
@@ -141,7 +159,23 @@ class Reception(Protocol):
         ...
 
     def greeted(self, session: Session, verb: str, name: str) -> Decision:
-        """HELO, EHLO or LHLO: 250 with no text (the driver's capabilities) or a refusal."""
+        """HELO, EHLO or LHLO: 250 with no text (the driver's capabilities) or a refusal.
+
+        Over AMTP the client has proven by then which host it is, and `session.connection` is set; 504 and 451
+        mean that it has not (AMTP-3)."""
+        ...
+
+    def announced(self, session: Session) -> tuple[str, ...]:
+        """What EHLO says of the Mail Policy Codes that are taken from this host, as the arguments of `MPC`
+        lines; () for nothing to say, and while AUTH is still demanded (AMTP-20)."""
+        ...
+
+    def login_is_owed(self, session: Session) -> bool:
+        """Whether nothing but AUTH is served before there is a login (AMTP-19)."""
+        ...
+
+    def login_refusal(self, session: Session, login: str) -> Reply | None:
+        """A login has been proven: why it still may not stand on this connection; None = it may (AMTP-19)."""
         ...
 
     def sender(

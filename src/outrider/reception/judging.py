@@ -13,6 +13,8 @@ from outrider.policy.policy import CompiledPolicy
 from outrider.reception.assembling import MailTransaction, verdict_event
 from outrider.reception.interface import Decision, Session
 from outrider.reception.lookups import FactSource
+from outrider.reception.partner_terms import MISMATCH_TAG
+from outrider.routing.partners import Breach
 
 Conclude = Callable[[Verdict], Reply]
 
@@ -73,3 +75,18 @@ def keep_verdict(mail: MailTransaction, verdict: Verdict, now: float, recipient:
     if verdict.rule not in mail.rules:
         mail.rules.append(verdict.rule)
         mail.events.append(verdict_event(now, verdict.reason, recipient))
+
+
+def keep_breach(mail: MailTransaction, breach: Breach, now: float) -> bool:
+    """What a breach of a partner's terms means for a message that is let through or held (ITP-8).
+
+    False when it was known already."""
+    event = verdict_event(now, breach.reason)
+    if any(known.text == event.text for known in mail.events):
+        return False
+    mail.events.append(event)
+    if MISMATCH_TAG not in mail.tags:
+        mail.tags.append(MISMATCH_TAG)
+    if breach.mode == "hold":
+        mail.hold_reason = mail.hold_reason or breach.reason
+    return True

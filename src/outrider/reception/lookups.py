@@ -13,10 +13,14 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from outrider.delivery.lookup import LookupFailed, LookupTemporary, MailLookup, NoRecords
+from outrider.identity.host_identity import ReverseNames
 from outrider.model.facts import Fact, Facts, Provenance
 from outrider.policy.fact_names import LOOKUP_FAILED
 from outrider.reception.interface import IPAddress, Session
 from outrider.reception.observer import ReceptionObserver
+from outrider.reception.trust_lookups import TrustSource
+from outrider.trust.assessment import TRUST_FACTS
+from outrider.trust.issuers import issuer_domains
 
 MAX_PENDING = 2000
 """Clients whose names are being looked up in advance; more are looked up only when a rule asks."""
@@ -31,6 +35,8 @@ class ClientNames:
     """Names that lead back to the address."""
     unconfirmed: tuple[str, ...] = ()
     """Names that do not, or could not be followed."""
+    undecided: tuple[str, ...] = ()
+    """Those of `unconfirmed` that could not be followed."""
 
 
 class ReceptionLookup(MailLookup, Protocol):
@@ -39,6 +45,10 @@ class ReceptionLookup(MailLookup, Protocol):
     async def client_names(self, address: IPv4Address | IPv6Address) -> ClientNames:
         """Names by PTR, confirmed or not. Raises LookupTemporary when nothing could be learnt; no name at
         all is an answer."""
+        ...
+
+    async def pointer_names(self, address: IPv4Address | IPv6Address) -> tuple[str, ...]:
+        """Names by PTR, followed nowhere. Raises LookupTemporary; no name at all is an answer."""
         ...
 
 
@@ -51,7 +61,9 @@ class FactSource:
         observer: ReceptionObserver,
         clock: Callable[[], float],
         timeout_s: float,
+        trust: TrustSource | None = None,
     ) -> None:
+        self._trust = trust
         self._lookup = lookup
         self._observer = observer
         self._clock = clock
@@ -84,11 +96,41 @@ class FactSource:
     ) -> None:
         """Make these facts known: the client's to the session's facts, others to `facts`; what cannot be had
         is made known as such. Never raises for a look-up's sake."""
-        for name in names:
+        wanted = frozenset(names)
+        for name in sorted(wanted - TRUST_FACTS):
             if name == "client.ptr":
                 await self._wait_client_names(session)
             elif name == "sender.domain.takes-mail" and sender_domain:
                 await self._bounded(name, session, facts, self._sender_domain(sender_domain, facts))
+        asked = wanted & TRUST_FACTS
+        if asked and self._trust is not None:
+            await self._trust.fetch(asked, session.facts, facts, _issuers(session), self._clock())
+
+    async def reverse_names(self, session: Session, *, forward: bool) -> ReverseNames:
+        """What DNS says of an AMTP client's address; `forward`: its names are followed back.
+
+        What was begun at connect is waited for, and a failure of then is not asked for again: the client may
+        come back. Ends in bounded time; never raises for a look-up's sake.
+        """
+        address = session.client_address
+        if address is None:
+            return ReverseNames()
+        task = self._pending.get(session.id)
+        if task is not None:
+            await asyncio.shield(task)
+        if forward and (failed := _failed_before(session.facts, "client.ptr")):
+            return ReverseNames(failure=failed)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if not forward:
+                    return ReverseNames(rejected=await self._lookup.pointer_names(address))
+                names = await self._lookup.client_names(address)
+        except LookupFailed as error:
+            return ReverseNames(failure=error.reason)
+        except TimeoutError:
+            return ReverseNames(failure=f"no answer in {self._timeout_s:g} s")
+        rejected = tuple(name for name in names.unconfirmed if name not in names.undecided)
+        return ReverseNames(names.confirmed, rejected, names.undecided)
 
     async def listed_as_exchanger(self, domain: str, own: frozenset[IPAddress]) -> bool | None:
         """Whether DNS names one of our addresses as exchanger of the domain (TLS-2); None = not known."""
@@ -173,6 +215,23 @@ class FactSource:
             failed = facts.value(LOOKUP_FAILED)
             already = failed if isinstance(failed, tuple) else ()
             facts.prove(LOOKUP_FAILED, (*already, name), reason, self._clock())
+
+
+def _failed_before(facts: Facts, name: str) -> str:
+    """Why the look-up of that fact failed; "" if it did not."""
+    failed = facts.get(LOOKUP_FAILED)
+    if failed is None or not isinstance(failed.value, tuple) or name not in failed.value:
+        return ""
+    return failed.how or "the look-up failed"
+
+
+def _issuers(session: Session) -> tuple[str, ...]:
+    """Domains of who issued the client's certificate, if it is proven."""
+    if session.tls is None or not session.tls.peer_chain:
+        return ()
+    if session.facts.get("tls.client.ca", Provenance.PROVEN) is None:
+        return ()
+    return issuer_domains(session.tls.peer_chain[0])
 
 
 def _asks_names(session: Session) -> bool:

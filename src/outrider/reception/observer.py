@@ -50,6 +50,21 @@ class ReceptionObserver(Protocol):
         """A fact could not be had in time."""
         ...
 
+    def host_proven(self, session: Session, host: str, how: str) -> None:
+        """An AMTP client has proven which host it is."""
+        ...
+
+    def host_refused(self, session: Session, check: str, reason: str, reply: Reply) -> None:
+        """An AMTP client has not: the check that failed, and why; it hears only the reply (AMTP-3)."""
+        ...
+
+    def partner_terms_broken(
+        self, session: Session, partner: str, reason: str, outcome: str, message_id: str
+    ) -> None:
+        """Mail came by less than agreed, or from a partner's host for somebody else (ITP-8); `outcome` is
+        report, hold or refuse."""
+        ...
+
     def reception_failed(self, session: Session, stage: str, error: BaseException) -> None:
         """An unforeseen fault of ours; the client was told 451."""
         ...
@@ -83,6 +98,17 @@ class NullReceptionObserver:
         """Nothing."""
 
     def lookup_failed(self, session: Session, fact: str, reason: str) -> None:
+        """Nothing."""
+
+    def host_proven(self, session: Session, host: str, how: str) -> None:
+        """Nothing."""
+
+    def host_refused(self, session: Session, check: str, reason: str, reply: Reply) -> None:
+        """Nothing."""
+
+    def partner_terms_broken(
+        self, session: Session, partner: str, reason: str, outcome: str, message_id: str
+    ) -> None:
         """Nothing."""
 
     def reception_failed(self, session: Session, stage: str, error: BaseException) -> None:

@@ -7,71 +7,48 @@ commit. Whatever fails unforeseen is our fault and temporary: 451, logged, nothi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Generator, Iterable
+from dataclasses import dataclass, replace
 from typing import cast
 
-from outrider.delivery.interface import FreshMail
-from outrider.identity.client_certificate import ClientIdentifier
-from outrider.identity.credentials import UserTable
 from outrider.message.header_fields import field_values, has_more_hops_than
 from outrider.message.mailboxes import mailboxes
+from outrider.message.mpc_field import without_mpc
 from outrider.model.address import Address, Domain, literal_address
 from outrider.model.content import Content
-from outrider.model.envelope import Recipient
+from outrider.model.envelope import Arrival, Recipient
 from outrider.model.facts import Facts
-from outrider.model.message import MessageId
+from outrider.model.mpc import MailClass
 from outrider.model.reply import Reply
 from outrider.model.transaction import MailRequest, RecipientRequest
 from outrider.model.verdict import Stage, Verdict
 from outrider.policy.message_facts import body_facts, header_facts
-from outrider.policy.policy import CompiledPolicy
+from outrider.protocols.amtp import replies as amtp_replies
 from outrider.reception import replies
-from outrider.reception.assembling import DestinationOf, MailTransaction, MessageFacts, assemble
+from outrider.reception.assembling import MailTransaction, MessageFacts, assemble
 from outrider.reception.committing import Committer, KeptBody
-from outrider.reception.interface import BodyStream, Decision, IPAddress, Session, Transaction
-from outrider.reception.judging import Inquiry, Judge, keep_verdict
+from outrider.reception.interface import BodyStream, Decision, Session, Transaction
+from outrider.reception.judging import Inquiry, keep_breach, keep_verdict
 from outrider.reception.lookups import FactSource
-from outrider.reception.observer import ReceptionObserver
+from outrider.reception.partner_terms import from_domains
+from outrider.reception.parts import ListRefusals, ReceptionParts
 from outrider.reception.relay import RelayControl, tls_table
 from outrider.reception.session_facts import SessionFacts, facts_of
+from outrider.reception.session_part import SessionReception
 from outrider.reception.settings import ReceptionSettings
 from outrider.reception.submission import missing_fields
+from outrider.routing.list_addresses import Purpose
 from outrider.routing.local_users import (
     AliasLoop,
     Deliverable,
     NotLocal,
-    RecipientTable,
     Resolution,
     ResolvedRecipient,
     UnknownUser,
 )
-from outrider.spool.interface import Spool, SpoolFull, SpoolUnavailable
+from outrider.spool.interface import SpoolFull, SpoolUnavailable
 
-
-@dataclass(frozen=True, slots=True)
-class ReceptionParts:
-    """What reception works with; `runtime` joins it."""
-
-    spool: Spool
-    fresh: FreshMail
-    recipients: RecipientTable
-    destination_of: DestinationOf
-    """The key of the item that a recipient goes into (`RouteTable.find(recipient).lane`)."""
-    policy: CompiledPolicy
-    observer: ReceptionObserver
-    make_id: Callable[[float], MessageId]
-    clock: Callable[[], float]
-    """Seconds since the epoch."""
-    users: UserTable | None = None
-    """None = nobody can log in here."""
-    clients: ClientIdentifier | None = None
-    """None = no client certificate means anything."""
-    sources: FactSource | None = None
-    """None = no DNS."""
-    memory_is_short: Callable[[], bool] = lambda: False
-    own_addresses: frozenset[IPAddress] = frozenset()
-    """Our public addresses beside the one a client connected to, for the look at DNS of TLS-2."""
+Resolved = tuple[ResolvedRecipient, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,63 +62,16 @@ class _Now:
         return self.reply
 
 
-class MailReception:
+class MailReception(SessionReception):
     """Implements :class:`outrider.reception.interface.Reception`."""
 
     def __init__(self, settings: ReceptionSettings, parts: ReceptionParts) -> None:
+        super().__init__(settings, parts)
         self.inline_limit = settings.inline_limit
-        self._settings = settings
-        self._parts = parts
-        self._observer = parts.observer
         self._relay = RelayControl(settings)
-        self._judge = Judge(parts.policy, parts.sources)
         self._committer = Committer(parts.spool, parts.fresh, parts.observer, settings.lease_s)
         self._wants = parts.policy.needs_anywhere
         self._judges_content = parts.policy.asks(Stage.HEADERS) or parts.policy.asks(Stage.BODY)
-        self._wants_time = bool(self._wants & {"time.hour", "time.weekday"})
-
-    # --- the session ----------------------------------------------------------------------------------------
-
-    def connected(self, session: Session) -> Decision:
-        """See the interface."""
-        return self._guarded(session, Stage.CONNECT, lambda: self._connected(session))
-
-    def _connected(self, session: Session) -> Decision:
-        self._observer.session_opened(session)
-        facts = self._begun_facts(session)
-        conclude = self._concluder(session, Stage.CONNECT, replies.CONNECTION_TAKEN)
-        return self._judge.ask(Inquiry(Stage.CONNECT, session, facts, conclude))
-
-    def greeted(self, session: Session, verb: str, name: str) -> Decision:
-        """See the interface."""
-        del verb
-        return self._guarded(session, Stage.HELLO, lambda: self._greeted(session, name))
-
-    def _greeted(self, session: Session, name: str) -> Decision:
-        session.hello_name = name
-        facts = self._begun_facts(session)
-        conclude = self._concluder(session, Stage.HELLO, replies.HELLO_TAKEN, about=name)
-        return self._judge.ask(Inquiry(Stage.HELLO, session, facts, conclude))
-
-    def _begun_facts(self, session: Session) -> SessionFacts:
-        """The session's facts; the look-up of a stranger's name is begun and not waited for."""
-        facts = facts_of(session, self._parts.clock(), self._wants_time)
-        sources = self._parts.sources
-        if sources is not None and session.client_address not in self._settings.relay_networks:
-            sources.begin(session)
-        return facts
-
-    def _concluder(
-        self, session: Session, stage: Stage, taken: Reply, about: str = ""
-    ) -> Callable[[Verdict], Reply]:
-        """From a verdict on a session to its reply."""
-
-        def conclude(verdict: Verdict) -> Reply:
-            if verdict.reply is None:
-                return taken
-            return self._refused(session, stage, verdict.reply, rule=verdict.rule, about=about)
-
-        return conclude
 
     # --- the envelope ---------------------------------------------------------------------------------------
 
@@ -164,6 +94,9 @@ class MailReception:
         if refusal is not None:
             return None, self._refused(session, Stage.SENDER, refusal, about=about)
         mail = self._begin(session, facts, request, now)
+        refusal = self._code_refusal(mail) or self._terms_refusal(mail, (_domain_of(request),))
+        if refusal is not None:
+            return None, self._message_refused(mail, Stage.SENDER, refusal, about=about)
         if not self._parts.policy.asks(Stage.SENDER):
             return mail, replies.SENDER_TAKEN
 
@@ -184,9 +117,39 @@ class MailReception:
             return replies.STORE_UNAVAILABLE
         return None
 
+    def _code_refusal(self, mail: MailTransaction) -> Reply | None:
+        """Settle the message's code as far as MAIL tells it (AMTP-15)."""
+        codes, session = self._parts.codes, mail.session
+        if session.protocol != "amtp" and codes.is_idle:
+            return None
+        code = codes.code_of(session, mail.request)
+        if isinstance(code, Reply):
+            return code
+        mail.code = code
+        if code is not None:
+            mail.facts.add(code.fact(mail.started_at))
+        return None
+
+    def _terms_refusal(self, mail: MailTransaction, domains: Iterable[str]) -> Reply | None:
+        """What is agreed with partners about mail from these domains (ITP-8)."""
+        partners = self._parts.partners
+        if partners is None:
+            return None
+        now = self._parts.clock()
+        breach = partners.breach(mail.session, mail.session_facts, mail.facts, domains, now)
+        if breach is None:
+            return None
+        if keep_breach(mail, breach, now):
+            self._observer.partner_terms_broken(
+                mail.session, breach.partner, breach.reason, breach.mode, mail.id
+            )
+        return replies.partner_terms_broken(breach.reason) if breach.mode == "refuse" else None
+
     def _sender_refusal(self, session: Session, facts: SessionFacts, request: MailRequest) -> Reply | None:
-        if session.protocol == "submission" and not session.login:
+        if (session.protocol == "submission" and not session.login) or self.login_is_owed(session):
             return replies.MUST_LOG_IN
+        if session.protocol == "amtp" and session.connection is Arrival.OTHER:
+            return amtp_replies.AUTHENTICATION_FAILED  # the core lets nobody so far
         if request.size > self._settings.message_size:
             return replies.message_too_big(self._settings.message_size)
         if (request.hold_for or request.hold_until) and not self._relay.permission(session, facts):
@@ -282,6 +245,8 @@ class MailReception:
     ) -> Decision:
         match resolution:
             case Deliverable(recipients):
+                if self._parts.lists is not None and any(one.list_address for one in recipients):
+                    return self._ask_lists(mail, request, recipients, self._parts.lists)
                 return self._judge_recipient(mail, request, recipients, local=True)
             case UnknownUser():
                 return self._recipient_refused(mail, request, replies.unknown_user(str(request.address)))
@@ -289,6 +254,19 @@ class MailReception:
                 return self._recipient_refused(mail, request, replies.ALIAS_LOOP)
             case NotLocal():
                 return self._elsewhere(mail, request)
+
+    async def _ask_lists(
+        self, mail: MailTransaction, request: RecipientRequest, found: Resolved, lists: ListRefusals
+    ) -> Reply:
+        """Who may write to a list depends on its members, and a look at them is waited for."""
+        for one in found:
+            if one.list_address is None:
+                continue
+            refusal = await lists.refusal(one.address, one.list_address, mail.request)
+            if refusal is not None:
+                return self._recipient_refused(mail, request, refusal)
+        decision = self._judge_recipient(mail, request, found, local=True)
+        return decision if isinstance(decision, Reply) else await decision
 
     def _elsewhere(self, mail: MailTransaction, request: RecipientRequest) -> Decision:
         """A recipient that is not ours: relay control (SEC-72, SEC-73)."""
@@ -308,27 +286,53 @@ class MailReception:
         self,
         mail: MailTransaction,
         request: RecipientRequest,
-        found: tuple[ResolvedRecipient, ...],
+        found: Resolved,
         *,
         local: bool,
     ) -> Decision:
         if mail.accepted and len(mail.recipients) + len(found) > self._settings.recipients:
             return self._recipient_refused(mail, request, replies.TOO_MANY_RECIPIENTS)
         if not self._parts.policy.asks(Stage.RECIPIENT):
-            return _take(mail, request, found, "")
+            return self._taken(mail, request, found, "")
         about = str(request.address)
 
         def conclude(verdict: Verdict) -> Reply:
             if verdict.reply is not None:
                 return self._recipient_refused(mail, request, verdict.reply, verdict.rule)
             keep_verdict(mail, verdict, self._parts.clock(), about)
-            return _take(mail, request, found, verdict.route)
+            return self._taken(mail, request, found, verdict.route)
 
         # Facts of one recipient stand on the message's and vanish with the command.
         facts = _recipient_facts(mail.facts, request.address, local=local)
         return self._judge.ask(
             Inquiry(Stage.RECIPIENT, mail.session, facts, conclude, _domain_of(mail.request), mail.facts)
         )
+
+    def _taken(
+        self,
+        mail: MailTransaction,
+        request: RecipientRequest,
+        found: Resolved,
+        route: str,
+    ) -> Reply:
+        """The recipients become the transaction's, unless AMTP's rules are against it."""
+        if mail.session.connection is Arrival.AMTP_PUBLIC:
+            refusal = self._public_refusal(mail, found, route)
+            if refusal is not None:
+                return self._recipient_refused(mail, request, refusal)
+        return _take(mail, request, found, route)
+
+    def _public_refusal(self, mail: MailTransaction, found: Resolved, route: str) -> Reply | None:
+        """What came over a public connection: no list takes it unless one person wrote it (AMTP-16), and it
+        goes over no other public connection (AMTP-18)."""
+        written = mail.code is not None and mail.code.mpc.mail_class is MailClass.INDIVIDUAL
+        for one in found:
+            if one.list_address is not None and one.list_address.purpose is Purpose.POST and not written:
+                return amtp_replies.POLICY_VIOLATION
+            way = Recipient(one.address, route=route or mail.route)
+            if not self._parts.may_leave(way, Arrival.AMTP_PUBLIC):
+                return replies.NOT_OVER_PUBLIC_AMTP
+        return None
 
     def _recipient_refused(
         self, mail: MailTransaction, request: RecipientRequest, reply: Reply, rule: str = ""
@@ -364,6 +368,21 @@ class MailReception:
             return replies.TOO_MANY_HOPS
         if mail.session.login and not self._writes_as_own(mail.session, headers):
             return replies.FROM_NOT_YOURS
+        if self._parts.codes.reads_field(mail.session, mail.code):
+            refusal = self._field_refusal(mail, headers)
+            if refusal is not None:
+                return refusal
+        return None if self._parts.partners is None else self._terms_refusal(mail, from_domains(headers))
+
+    def _field_refusal(self, mail: MailTransaction, headers: bytes) -> Reply | None:
+        """What an MPC field in the header section means here (AMTP-14, AMTP-15)."""
+        code = self._parts.codes.code_in(mail.session, headers, mail.code)
+        if isinstance(code, Reply):
+            return code
+        if code is not None and code is not mail.code:
+            mail.code = code
+            mail.drops_field = True
+            mail.facts.add(code.fact(self._parts.clock()))
         return None
 
     def _writes_as_own(self, session: Session, headers: bytes) -> bool:
@@ -392,6 +411,13 @@ class MailReception:
             return self._message_verdict(mail, stage, verdict, replies.HEADERS_TAKEN)
 
         return self._judge.ask(Inquiry(stage, mail.session, mail.facts, conclude, _domain_of(mail.request)))
+
+    def _judge_code(self, mail: MailTransaction) -> Decision:
+        def conclude(verdict: Verdict) -> Reply:
+            return self._message_verdict(mail, Stage.SENDER, verdict, replies.HEADERS_TAKEN)
+
+        domain = _domain_of(mail.request)
+        return self._judge.ask(Inquiry(Stage.SENDER, mail.session, mail.facts, conclude, domain))
 
     def body_stream(self, transaction: Transaction) -> BodyStream:
         """See the interface."""
@@ -426,13 +452,21 @@ class MailReception:
             refusal = self._header_refusal(mail, content.headers)
         if refusal is not None:
             return _Now(self._message_refused(mail, Stage.BODY, refusal))
-        if self._judges_content:
+        if mail.drops_field:
+            content = replace(content, headers=without_mpc(content.headers))
+        if self._judges_content or mail.drops_field:
             return self._judge_and_commit(mail, content)
         return self._commit(mail, content)
 
     async def _judge_and_commit(self, mail: MailTransaction, content: Content) -> Reply:
         stages = (Stage.BODY,) if mail.headers_judged else (Stage.HEADERS, Stage.BODY)
         try:
+            if mail.drops_field and "mpc" in self._wants:
+                # Rules on the sender were asked before anybody knew the code.
+                decision = self._judge_code(mail)
+                reply = decision if isinstance(decision, Reply) else await decision
+                if not reply.is_positive:
+                    return reply
             for stage in stages:
                 body = content if stage is Stage.BODY else None
                 decision = self._judge_content(mail, stage, content.headers, body)
@@ -482,41 +516,8 @@ class MailReception:
     ) -> Reply:
         return self._refused(mail.session, stage, reply, rule=rule, about=about, message_id=mail.id)
 
-    def _refused(
-        self,
-        session: Session,
-        stage: Stage,
-        reply: Reply,
-        *,
-        rule: str = "",
-        about: str = "",
-        message_id: str = "",
-    ) -> Reply:
-        self._observer.refused(session, stage.value, reply, rule=rule, about=about, message_id=message_id)
-        return reply
 
-    def _guarded(self, session: Session, stage: Stage, decide: Callable[[], Decision]) -> Decision:
-        """Our own faults become 451, whether they come at once or after waiting."""
-        try:
-            decision = decide()
-        except Exception as error:
-            return self._failed(session, stage, error)
-        return decision if isinstance(decision, Reply) else self._guarded_wait(session, stage, decision)
-
-    async def _guarded_wait(self, session: Session, stage: Stage, decision: Awaitable[Reply]) -> Reply:
-        try:
-            return await decision
-        except Exception as error:
-            return self._failed(session, stage, error)
-
-    def _failed(self, session: Session, stage: Stage, error: Exception) -> Reply:
-        self._observer.reception_failed(session, stage.value, error)
-        return replies.LOCAL_ERROR
-
-
-def _take(
-    mail: MailTransaction, request: RecipientRequest, found: tuple[ResolvedRecipient, ...], route: str
-) -> Reply:
+def _take(mail: MailTransaction, request: RecipientRequest, found: Resolved, route: str) -> Reply:
     """The recipients become the transaction's, each once (SEC-86)."""
     mail.accepted += 1
     for resolved in found:

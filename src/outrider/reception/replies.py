@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from outrider.model.reply import Reply
+from outrider.protocols.amtp.replies import POLICY_VIOLATION
 
 CONNECTION_TAKEN = Reply(220, "", "")
 """The driver puts its greeting in."""
@@ -28,6 +29,10 @@ STORE_UNAVAILABLE = Reply(451, "4.3.0", "The message could not be stored; try ag
 TOO_MANY_HOPS = Reply(554, "5.4.6", "Too many hops: this message goes round in a loop")
 FUTURE_RELEASE_REFUSED = Reply(550, "5.7.1", "Delayed release is for clients that log in")
 FROM_NOT_YOURS = Reply(553, "5.7.1", "Neither From nor Sender is an address of your login")
+
+# AMTP, beside those of protocols.amtp
+NOT_OVER_PUBLIC_AMTP = Reply(550, "5.7.1", "Mail from a public AMTP connection is not passed on over another")
+LOGIN_NOT_OF_CERTIFICATE = Reply(535, "5.7.8", "The certificate does not name this login")
 
 
 def not_our_domain(domain: str) -> Reply:
@@ -58,3 +63,13 @@ def header_too_big(limit: int) -> Reply:
 def queued(message_id: str) -> Reply:
     """SMTP-5: said only of what is durable."""
     return Reply(250, "2.0.0", f"Ok: queued as {message_id}")
+
+
+def mpc_not_yours(why: str) -> Reply:
+    """AMTP-15: the account is bound to another code."""
+    return Reply(550, POLICY_VIOLATION.status, f"{POLICY_VIOLATION.text}: {why}")
+
+
+def partner_terms_broken(reason: str) -> Reply:
+    """ITP-8."""
+    return Reply(550, "5.7.1", f"Refused by the terms agreed with a partner: {reason}")

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from outrider.identity.client_certificate import CertificateRefusal, ClientIdentifier, ProvenClient
+from outrider.identity.host_identity import ProvenHost
 from outrider.message.received import trace_origin
+from outrider.model.envelope import Arrival
 from outrider.model.facts import Fact, Facts, Provenance
 from outrider.reception.interface import Session, TlsSummary
+from outrider.routing.partners import Arrived
 
 _MADE_HERE = (
     "protocol",
@@ -20,6 +23,9 @@ _MADE_HERE = (
     "time.",
     "tls.",
     "login",
+    "host",
+    "amtp.",
+    "partner",
 )
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -27,13 +33,17 @@ _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 class SessionFacts(Facts):
     """A session's facts; adding one drops what was derived from them."""
 
-    __slots__ = ("_derived_from", "client", "encoded", "origin")
+    __slots__ = ("_derived_from", "arrived", "client", "encoded", "host", "origin")
 
     def __init__(self, facts: Iterable[Fact] = ()) -> None:
         self.encoded: tuple[Fact, ...] | None = None
         self.origin = ""
         self.client: ProvenClient | CertificateRefusal | None = None
         """What the client's certificate proves; None = nobody asked yet, or there is none."""
+        self.host: ProvenHost | None = None
+        """The host that an AMTP client has proven to be."""
+        self.arrived: Arrived | None = None
+        """How mail of this session comes, for partners' terms; None = nobody asked yet."""
         self._derived_from: tuple[str, str, TlsSummary | None] = ("", "", None)
         super().__init__(facts)
 
@@ -71,10 +81,26 @@ class SessionFacts(Facts):
             self.prove("tls.client.fingerprint", known, "held by the peer of the handshake", now)
         if isinstance(self.client, ProvenClient):
             how = f"path to a CA of the {self.client.ca_set} set"
-            self.prove("tls.client.name", self.client.names, how, now)
+            self.prove("tls.client.name", (*self.client.names, *self.client.mailboxes), how, now)
             self.prove("tls.client.ca", self.client.ca_set, how, now)
         else:
             self.prove("tls.client.unproven", self.client.reason, "path validation", now)
+
+    def host_proven(self, host: ProvenHost, now: float) -> None:
+        """An AMTP client has proven who it is; a second EHLO that says the same adds nothing (AMTP-20)."""
+        if self.host == host:
+            return
+        self.host = host
+        self.arrived = None
+        certificate, prints = host.certificate, host.certificate.fingerprints
+        is_public = host.connection is Arrival.AMTP_PUBLIC
+        self.client = ProvenClient(certificate.hosts, "public" if is_public else "private", prints)
+        self.prove("host", host.name, host.how, now)
+        self.prove("amtp.connection", "public" if is_public else "private", certificate.how, now)
+        self.prove("tls.client.name", certificate.hosts, certificate.how, now)
+        self.prove("tls.client.ca", self.client.ca_set, certificate.authority or certificate.how, now)
+        known = tuple(filter(None, (prints.certificate, prints.public_key)))
+        self.prove("tls.client.fingerprint", known, "held by the peer of the handshake", now)
 
     def all_encoded(self) -> tuple[Fact, ...]:
         """Every fact; the same object until one is added, so that a spool need write it out only once."""
@@ -86,7 +112,9 @@ class SessionFacts(Facts):
         """The session's half of the Received field."""
         if not self.origin:
             name = self.value("client.ptr", Provenance.PROVEN)
-            proven = self.client.names[0] if isinstance(self.client, ProvenClient) else ""
+            proven = next(iter(self.client.names), "") if isinstance(self.client, ProvenClient) else ""
+            if self.host is not None:
+                proven = self.host.name
             self.origin = trace_origin(
                 helo=session.hello_name,
                 address=session.client_text,

@@ -67,6 +67,10 @@ class ReceptionSettings:
     relay_fingerprints: frozenset[str]
     require_tls_from: Networks
     restrict_sender: bool
+    private_auth_required: bool = False
+    """AMTP: nothing but AUTH is served on a private connection before there is a login (AMTP-19)."""
+    private_auth_match: bool = True
+    """AMTP: the login must be one that the certificate names."""
     utc_offset: int = 0
     """Minutes east, for the dates that we write."""
     lookup_timeout_s: float = DEFAULT_LOOKUP_TIMEOUT_S
@@ -100,6 +104,8 @@ class ReceptionSettings:
             relay_fingerprints=prints,
             require_tls_from=Networks.of("relay.require_tls_from", relay.require_tls_from),
             restrict_sender=config.auth.restrict_sender,
+            private_auth_required=config.amtp.private_auth == "required",
+            private_auth_match=config.amtp.private_auth_match,
             utc_offset=utc_offset,
             lookup_timeout_s=config.dns.timeout + 5.0,
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from outrider.config.schema import Config
 from outrider.config.schema import Domain as DomainSettings
 from outrider.model.address import Address, AddressError, Domain, parse_address, parse_domain
+from outrider.routing.list_addresses import MAX_NAME, Purpose, is_list_name, list_address, list_local
 from outrider.routing.local_users import (
     POSTMASTER,
     AliasLoop,
@@ -98,6 +99,24 @@ class _Reader:
             else:
                 self.problems.append(f"{where}: expected 'name: address, address'")
 
+    def lists(self, key: str, settings: DomainSettings, taken: set[str]) -> frozenset[str]:
+        """The names of a domain's mailing lists: usable ones, whose addresses nobody else has."""
+        if settings.lists and settings.domain_alias_of:
+            self.problems.append(f"{key}: a domain that is an alias has no lists of its own")
+        found: list[str] = []
+        for name, settings_of_list in settings.lists.items():
+            if not is_list_name(name):
+                self.problems.append(
+                    f'{key}."{name}": a name of lower-case letters is wanted, at most {MAX_NAME}'
+                )
+            elif not settings_of_list.owners:
+                self.problems.append(f'{key}."{name}".owners: somebody must own the list')
+            else:
+                found.append(name)
+        for local in sorted(one for one in taken if list_address(one, found) is not None):
+            self.problems.append(f"{key}: {local!r} is a user or an alias, and an address of a list")
+        return frozenset(found)
+
     def target(self, where: str, text: str, domain: Domain) -> Address | None:
         """One alias target; a bare local part is of the same domain."""
         if _NOT_AN_ADDRESS.match(text):
@@ -159,19 +178,27 @@ def _domain_table(reader: _Reader, key: str, name: str, settings: DomainSettings
         reader.problems.append(f"{key}: no domain: {error}")
         return None
     has_mailboxes = settings.deliver is not None
-    if not (has_mailboxes or alias_of or settings.aliases or settings.catch_all):
-        reader.problems.append(f"{key}: needs deliver, aliases, catch_all or domain_alias_of")
+    if not (has_mailboxes or alias_of or settings.aliases or settings.catch_all or settings.lists):
+        reader.problems.append(f"{key}: needs deliver, aliases, lists, catch_all or domain_alias_of")
     any_user = settings.users == "*"
     catch_all = settings.catch_all
+    users = frozenset[str]() if any_user else reader.users(f"{key}.users", settings.users, domain)
+    aliases = reader.aliases(f"{key}.aliases", settings.aliases, domain)
+    lists = reader.lists(f"{key}.lists", settings, {*users, *aliases})
+    for list_name in lists:
+        owners = settings.lists[list_name].owners
+        found = [reader.target(f'{key}.lists."{list_name}".owners', owner, domain) for owner in owners]
+        aliases[list_local(list_name, Purpose.OWNER)] = tuple(one for one in found if one is not None)
     return DomainTable(
         name=domain,
-        users=frozenset() if any_user else reader.users(f"{key}.users", settings.users, domain),
+        users=users,
         any_user=any_user,
         has_mailboxes=has_mailboxes,
-        aliases=reader.aliases(f"{key}.aliases", settings.aliases, domain),
+        aliases=aliases,
         catch_all=reader.target(f"{key}.catch_all", catch_all, domain) if catch_all else None,
         separator=settings.separator,
         alias_of=alias_of,
+        lists=lists,
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from outrider.model.address import Address, Domain
+from outrider.routing.list_addresses import ListAddress, Purpose, list_address
 
 MAX_DEPTH = 16
 """Aliases followed one after the other; sendmail stops at 10, nobody means more."""
@@ -54,6 +55,8 @@ class ResolvedRecipient:
     address: Address
     user: str = ""
     detail: str = ""
+    list_address: ListAddress | None = None
+    """Set for an address of a mailing list here."""
 
     @property
     def domain(self) -> Domain:
@@ -113,6 +116,8 @@ class DomainTable:
     catch_all: Address | None = None
     separator: str = "+"
     alias_of: Domain | None = None
+    lists: frozenset[str] = frozenset()
+    """Mailing lists; their owners' addresses stand among the aliases."""
 
 
 class _Loop(Exception):
@@ -230,6 +235,8 @@ class RecipientTable:
         local = folded(address.local)
         if local in table.aliases:
             return table.aliases[local]
+        if _of_list(table, local) is not None:
+            return None
         if local in table.users:
             return None
         base = _split(local, table.separator)[0]
@@ -244,9 +251,18 @@ class RecipientTable:
         return None
 
     def _final(self, table: DomainTable, address: Address) -> Iterator[ResolvedRecipient]:
+        of_list = _of_list(table, folded(address.local))
+        if of_list is not None:
+            yield ResolvedRecipient(address, list_address=of_list)
+            return
         mailbox = self.mailbox_of(address)
         if mailbox is not None:
             yield ResolvedRecipient(address, mailbox.user, mailbox.detail)
+
+
+def _of_list(table: DomainTable, local: str) -> ListAddress | None:
+    found = list_address(local, table.lists) if table.lists else None
+    return None if found is None or found.purpose is Purpose.OWNER else found
 
 
 def _user_of(table: DomainTable, local: str) -> Mailbox | None:

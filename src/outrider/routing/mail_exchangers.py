@@ -114,21 +114,55 @@ def targets(
     Exchangers not better than one that has an address of ours fall away too. Addresses that `guard` refuses
     are dropped; when only such are left the answer says so.
     """
-    mine = [one.preference for one in exchangers if _is_ours(addresses.get(one.host, ()), ourselves)]
-    better = [one for one in exchangers if one.preference < min(mine)] if mine else list(exchangers)
-    if not better:
+    ranked = [(one.preference, one.host) for one in exchangers]
+    found = reachable(ranked, addresses, ourselves, guard, chance, ipv6=ipv6)
+    if found.loops:
         return _loop(domain)
-    usable: list[tuple[Exchanger, tuple[IPAddress, ...]]] = []
+    if not found.places:
+        return NoWay("5.4.4", found.refused or f"no mail exchanger of {domain} has a usable address")
+    return tuple(
+        Target(protocol, exchangers[place].host, chosen)
+        for place, chosen in found.places
+        for protocol in protocols_for(exchangers[place].preference)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """What is left of ranked hosts when their addresses are known."""
+
+    places: tuple[tuple[int, tuple[IPAddress, ...]], ...] = ()
+    """(place in the list, addresses in the order in which to try them); at most `MAX_ADDRESSES` in all."""
+    loops: bool = False
+    """We are the best of them."""
+    refused: str = ""
+    """An address that may not be connected to, and why."""
+
+
+def reachable(
+    ranked: Sequence[tuple[int, str]],
+    addresses: Mapping[str, Sequence[IPAddress]],
+    ourselves: Ourselves,
+    guard: AddressGuard,
+    chance: Chance,
+    *,
+    ipv6: bool = True,
+) -> Reachable:
+    """Of hosts (rank, name) in order: those with addresses that may be connected to, better than
+    ourselves."""
+    mine = [rank for rank, host in ranked if _is_ours(addresses.get(host, ()), ourselves)]
+    usable: list[tuple[int, tuple[IPAddress, ...]]] = []
     refused = ""
-    for exchanger in better:
-        allowed, why = _allowed(exchanger.host, addresses.get(exchanger.host, ()), guard)
+    for place, (rank, host) in enumerate(ranked):
+        if mine and rank >= min(mine):
+            continue
+        allowed, why = _allowed(host, addresses.get(host, ()), guard)
         refused = refused or why
         ordered = interleave(allowed, chance, ipv6=ipv6)
         if ordered:
-            usable.append((exchanger, ordered))
-    if usable:
-        return _cut(usable)
-    return NoWay("5.4.4", refused or f"no mail exchanger of {domain} has a usable address")
+            usable.append((place, ordered))
+    loops = bool(mine) and all(rank >= min(mine) for rank, _ in ranked)
+    return Reachable(_cut(usable), loops, refused)
 
 
 def _is_ours(addresses: Iterable[IPAddress], ourselves: Ourselves) -> bool:
@@ -147,18 +181,18 @@ def _allowed(host: str, addresses: Iterable[IPAddress], guard: AddressGuard) -> 
     return kept, why
 
 
-def _cut(usable: Sequence[tuple[Exchanger, tuple[IPAddress, ...]]]) -> tuple[Target, ...]:
+def _cut(
+    usable: Sequence[tuple[int, tuple[IPAddress, ...]]],
+) -> tuple[tuple[int, tuple[IPAddress, ...]], ...]:
     each = MAX_ADDRESSES if len(usable) == 1 else MAX_ADDRESSES_PER_HOST
     room = MAX_ADDRESSES
-    found: list[Target] = []
-    for exchanger, addresses in usable:
+    found: list[tuple[int, tuple[IPAddress, ...]]] = []
+    for place, addresses in usable:
         chosen = addresses[: min(each, room)]
         if not chosen:
             break
         room -= len(chosen)
-        found += [
-            Target(protocol, exchanger.host, chosen) for protocol in protocols_for(exchanger.preference)
-        ]
+        found.append((place, chosen))
     return tuple(found)
 
 

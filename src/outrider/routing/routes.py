@@ -1,8 +1,12 @@
-"""Which way leads to a destination: the operator's routes, local domains, literals, MX (SMTP-7).
+"""Which way leads to a destination: the operator's routes, local domains, literals, DNS (SMTP-7, ITP-7).
 
 For a recipient with a route of its own (a policy rule's or `queue reroute`), that is the way. Otherwise the
 domain is looked up: exact route, local domain, longest `.parent` route, `*`, then by what the domain is.
 A `*` or `.parent` route never takes mail away from a local domain; an exact one does.
+
+What a partner entry demands for its domains holds whatever way is found: it makes TLS stricter, and a way
+that cannot meet it is not gone. Where it demands AMTP, mail goes to the partner's own servers past a `*` or
+`.parent` route that speaks something else; an exact route that does is a contradiction, and refused at start.
 """
 
 from __future__ import annotations
@@ -12,17 +16,24 @@ from typing import TypeGuard
 
 from outrider.config.schema import Config, Route
 from outrider.model.address import AddressError, literal_address, parse_domain
-from outrider.model.envelope import Recipient
+from outrider.model.envelope import Arrival, Recipient
+from outrider.routing.channels import Channel, channel_for, tls_under_terms, under_terms
+from outrider.routing.list_addresses import list_address
+from outrider.routing.partners import OutboundTerms, PartnerTable
 from outrider.routing.tls_policy import TlsRequirement, default_requirement, for_detour, route_requirement
 from outrider.routing.ways import (
     ErrorWay,
     HostOptions,
     HostWay,
+    LocalWay,
     MxWay,
     Way,
+    is_private,
     parse_way,
 )
 
+LIST_WAY = LocalWay("list", "")
+"""To the mailing list whose address it is."""
 MAX_FOUND = 10_000
 """Domains whose way is remembered."""
 
@@ -58,10 +69,13 @@ class _Entry:
 class RouteTable:
     """All routes of a configuration, checked; immutable, exchanged as a whole by a reload."""
 
-    def __init__(self, config: Config) -> None:
-        """Raises RouteError naming the key."""
+    def __init__(self, config: Config, partners: PartnerTable | None = None) -> None:
+        """Raises RouteError or PartnerError naming the key. `partners` where they have been read already."""
         self._delivery = config.delivery
+        self._amtp = config.amtp
+        self._partners = partners or PartnerTable(config)
         self._default_tls = default_requirement(config.delivery)
+        self._defaults = self._default_options()
         self._exact: dict[str, _Entry] = {}
         self._parents: dict[str, _Entry] = {}
         self._smart: _Entry | None = None
@@ -73,10 +87,31 @@ class RouteTable:
         """Answers already given, by domain; emptied when they are many."""
         for key, route in config.routes.items():
             self._add(key, route)
+        self._lists: dict[str, frozenset[str]] = {}
         for name, domain in config.domains.items():
+            if domain.lists:
+                self._lists[_domain_key(f'domains."{name}"', name)] = frozenset(domain.lists)
             if domain.deliver is not None:
                 where = f'domains."{name}".deliver'
                 self._local[_domain_key(where, name)] = self._entry(where, domain.deliver)
+        self._check_terms()
+
+    def _default_options(self) -> HostOptions:
+        try:
+            channel = channel_for(self._delivery.protocols, self._amtp.fallback)
+        except ValueError as error:
+            raise RouteError(f"delivery.{error}") from error
+        return HostOptions(self._default_tls, channel=channel, amtp_port=self._amtp.port)
+
+    def _check_terms(self) -> None:
+        """An exact route that a partner entry makes useless is a mistake to be found now."""
+        for domain, entry in self._exact.items():
+            terms = self._partners.outbound_for(domain)
+            if terms is not None and not _may_meet(entry.way, terms):
+                raise RouteError(
+                    f'routes."{domain}": {entry.way} cannot be {terms.channel}, '
+                    f"which partner {terms.partner} demands (its `outbound`)"
+                )
 
     def _add(self, key: str, route: str | Route) -> None:
         where = f'routes."{key}"'
@@ -93,31 +128,59 @@ class RouteTable:
     def _entry(self, where: str, route: str | Route) -> _Entry:
         try:
             if isinstance(route, str):
-                way = parse_way(route, HostOptions(self._default_tls))
+                way = parse_way(route, self._defaults)
                 return _Entry(way, self._default_tls, self._delivery.concurrency, 0.0)
             tls = route_requirement(route, self._delivery)
-            way = parse_way(route.to, HostOptions(tls, route.username, route.password_file))
+            way = parse_way(route.to, self._options(route, tls))
         except ValueError as error:
             raise RouteError(f"{where}: {error}") from error
         return _Entry(way, tls, route.concurrency or self._delivery.concurrency, route.rate)
+
+    def _options(self, route: Route, tls: TlsRequirement) -> HostOptions:
+        if (route.protocols is not None or route.fallback is not None) and route.to != "mx":
+            raise ValueError('protocols and fallback are for to = "mx"; other ways name their protocol')
+        channel = channel_for(
+            self._delivery.protocols if route.protocols is None else route.protocols,
+            route.fallback or self._amtp.fallback,
+        )
+        return HostOptions(tls, route.username, route.password_file, channel, self._amtp.port)
 
     def find(self, recipient: Recipient) -> Routed:
         """The way for one recipient. Never raises: mail whose stored route is unreadable waits."""
         domain = recipient.address.domain
         if recipient.route:
             return self._detour(recipient.route, domain)
+        if domain in self._lists and list_address(recipient.address.local, self._lists[domain]) is not None:
+            return Routed(LIST_WAY, domain, self._delivery.concurrency)
         routed = self._found.get(domain)
         if routed is None:
-            entry = self._lookup(domain)
-            routed = self._by_domain(domain) if entry is None else _routed(entry, domain)
+            routed = self._by_domain(domain)
             if len(self._found) >= MAX_FOUND:
                 self._found.clear()
             self._found[domain] = routed
         return routed
 
+    def may_leave(self, recipient: Recipient, arrival: Arrival) -> bool:
+        """Whether mail that came so may go the recipient's way (AMTP-18): what came over a public AMTP
+        connection goes only to this machine or to a host that the operator has named. What only DNS knows
+        counts as public."""
+        return arrival is not Arrival.AMTP_PUBLIC or is_private(self.find(recipient).way)
+
     def is_local(self, domain: str) -> bool:
         """Whether the domain's mail ends in a mailbox here."""
         return domain in self._local
+
+    def _by_domain(self, domain: str) -> Routed:
+        entry = self._lookup(domain)
+        terms = self._partners.outbound_for(domain)
+        if terms is not None and domain not in self._exact and domain not in self._local:
+            if entry is None or not _may_meet(entry.way, terms):
+                # A partner's word on falling back goes before [amtp] fallback, and after a route's.
+                entry = self._by_dns(domain, replace(self._defaults.channel, falls_back=True))
+            return _routed(_on_terms(entry, terms), domain)
+        if terms is not None and entry is not None:
+            entry = _on_terms(entry, terms)
+        return _routed(entry or self._by_dns(domain, self._defaults.channel), domain)
 
     def _lookup(self, domain: str) -> _Entry | None:
         return self._exact.get(domain) or self._local.get(domain) or self._parent_of(domain) or self._smart
@@ -129,26 +192,76 @@ class RouteTable:
                 return self._parents[domain]
         return None
 
-    def _by_domain(self, domain: str) -> Routed:
+    def _by_dns(self, domain: str, channel: Channel) -> _Entry:
         literal = literal_address(domain)
+        way: Way
         if literal is None:
-            return Routed(MxWay(self._default_tls), domain, self._delivery.concurrency)
-        way = HostWay(
-            "smtp", str(literal), self._smtp_port, literal, tls=self._default_tls, chosen_by_operator=False
-        )
-        return Routed(way, domain, self._delivery.concurrency)
+            way = MxWay(self._default_tls, channel)
+        else:
+            host = str(literal)
+            way = HostWay(
+                "smtp", host, self._smtp_port, literal, tls=self._default_tls, chosen_by_operator=False
+            )
+        return _Entry(way, self._default_tls, self._delivery.concurrency, 0.0)
 
     def _detour(self, route: str, domain: str) -> Routed:
         try:
-            way = parse_way(route, HostOptions(self._default_tls))
+            way = parse_way(route, self._defaults)
         except ValueError as error:
             text = f"the route {route!r} of this recipient cannot be used: {error}"
             return Routed(ErrorWay("4.3.5", text), route, self._delivery.concurrency)
         entry = self._hosts.get(str(way)) or _Entry(way, self._default_tls, self._delivery.concurrency, 0.0)
         demanded = self._lookup(domain)
         if demanded is not None and _crosses_a_network(entry.way):
-            entry = replace(entry, way=replace(entry.way, tls=for_detour(entry.way.tls, demanded.tls)))
-        return _routed(entry, domain)
+            if _demands_amtp(demanded.way) and not _speaks_amtp(entry.way):
+                return self._unfit(route, "the route of its domain demands amtp")
+            entry = replace(entry, way=_weakened_never(entry.way, demanded))
+        terms = self._partners.outbound_for(domain)
+        if terms is not None and not _may_meet(entry.way, terms):
+            return self._unfit(route, f"partner {terms.partner} demands {terms.channel}")
+        return _routed(entry if terms is None else _on_terms(entry, terms), domain)
+
+    def _unfit(self, route: str, why: str) -> Routed:
+        """ITP-7: a detour never leads below what is demanded; the mail waits until one of the two is
+        changed."""
+        text = f"the route {route!r} of this recipient is not gone: {why}"
+        return Routed(ErrorWay("4.7.4", text), route, self._delivery.concurrency)
+
+
+def _demands_amtp(way: Way) -> bool:
+    return isinstance(way, MxWay) and way.channel.amtp_only
+
+
+def _speaks_amtp(way: Way) -> bool:
+    return isinstance(way, MxWay) or (isinstance(way, HostWay) and way.protocol == "amtp")
+
+
+def _weakened_never(way: HostWay | MxWay, demanded: _Entry) -> Way:
+    """What holds for the destination goes with the mail on its detour."""
+    way = replace(way, tls=for_detour(way.tls, demanded.tls))
+    if isinstance(way, MxWay) and isinstance(demanded.way, MxWay):
+        way = replace(way, channel=demanded.way.channel)
+    return way
+
+
+def _may_meet(way: Way, terms: OutboundTerms) -> bool:
+    """Whether mail by that way can be what a partner entry demands."""
+    if isinstance(way, HostWay) and not way.socket_path:
+        if terms.channel == "amtp":
+            return way.protocol == "amtp"
+        return way.protocol != "qmtp" or terms.tls_level is None
+    return True
+
+
+def _on_terms(entry: _Entry, terms: OutboundTerms) -> _Entry:
+    """The entry as a partner's terms make it; what stays on this machine is the operator's affair."""
+    if not _crosses_a_network(entry.way):
+        return entry
+    tls = tls_under_terms(entry.way.tls, terms)
+    way: Way = replace(entry.way, tls=tls)
+    if isinstance(way, MxWay):
+        way = replace(way, channel=under_terms(way.channel, terms))
+    return replace(entry, way=way, tls=tls)
 
 
 def _crosses_a_network(way: Way) -> TypeGuard[HostWay | MxWay]:

@@ -24,6 +24,8 @@ class TlsRequirement:
     certificate: str = ""
     """PEM path of a client certificate; "" = the server's own."""
     key: str = ""
+    authorities: tuple[str, ...] = ()
+    """PEM files of the CAs that may vouch for the server; () = any that are configured."""
 
     @property
     def required(self) -> bool:

@@ -13,11 +13,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from outrider.model.address import AddressError, parse_domain
 from outrider.model.reply import is_status
+from outrider.routing.channels import ANY_CHANNEL, Channel
 from outrider.routing.tls_policy import NO_TLS, OPPORTUNISTIC, TlsRequirement
 
 IPAddress = IPv4Address | IPv6Address
 
-DEFAULT_PORTS = {"smtp": 25, "submission": 587, "smtps": 465, "lmtp": 24, "qmtp": 209}
+DEFAULT_PORTS = {"smtp": 25, "submission": 587, "smtps": 465, "lmtp": 24, "qmtp": 209, "amtp": 10_125}
+"""AMTP has none assigned; what is taken for it is [amtp] port (AMTP-6), see `HostOptions`."""
 PLACEHOLDERS = {
     "maildir": frozenset({"user", "domain", "detail", "address"}),
     "pipe": frozenset({"user", "domain", "detail", "address", "sender", "id"}),
@@ -25,7 +27,7 @@ PLACEHOLDERS = {
 MAX_WAY_LENGTH = 4096
 """Characters: an operator's command line fits, a runaway table entry does not."""
 
-_KNOWN_WAYS = "write mx, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: or error:"
+_KNOWN_WAYS = "write mx, amtp:, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: or error:"
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -36,9 +38,10 @@ class WayError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MxWay:
-    """Where the domain's own MX records say (RFC 5321 section 5.1)."""
+    """Where the domain's own records say: MX (RFC 5321 section 5.1), or SRV for AMTP (AMTP-7)."""
 
     tls: TlsRequirement = OPPORTUNISTIC
+    channel: Channel = ANY_CHANNEL
 
     def __str__(self) -> str:
         return "mx"
@@ -49,7 +52,7 @@ class HostWay:
     """One host, named by the operator or by an address literal in the recipient's address."""
 
     protocol: str
-    """smtp, submission, smtps, lmtp, qmtp."""
+    """amtp, smtp, submission, smtps, lmtp, qmtp."""
     host: str
     """A name, an IP address without brackets, or "" for a unix socket."""
     port: int
@@ -95,6 +98,21 @@ class ErrorWay:
 Way = MxWay | HostWay | LocalWay | ErrorWay
 
 
+def is_private(way: Way) -> bool:
+    """Whether mail stays within what the operator has arranged: this machine, or a host that he named.
+
+    What came over a public AMTP connection goes no other way (AMTP-18). The domain's own records, and address
+    literals of strangers, lead to public connections; which, is not known before DNS is asked.
+    """
+    match way:
+        case MxWay():
+            return False
+        case HostWay():
+            return way.chosen_by_operator
+        case _:
+            return True
+
+
 @dataclass(frozen=True, slots=True)
 class HostOptions:
     """What a table under [routes] adds to a host: terms of TLS and a login."""
@@ -102,6 +120,10 @@ class HostOptions:
     tls: TlsRequirement = OPPORTUNISTIC
     username: str = ""
     password_file: str = ""
+    channel: Channel = ANY_CHANNEL
+    """For `mx`."""
+    amtp_port: int = DEFAULT_PORTS["amtp"]
+    """[amtp] port."""
 
 
 NO_OPTIONS = HostOptions()
@@ -115,7 +137,7 @@ def parse_way(text: str, options: HostOptions = NO_OPTIONS) -> Way:
     kind, colon, rest = text.partition(":")
     if text == "mx":
         _refuse_login(options, "mx")
-        return MxWay(options.tls)
+        return MxWay(options.tls, options.channel)
     if not colon:
         raise WayError(f"unknown way {text!r}; {_KNOWN_WAYS}")
     if kind in DEFAULT_PORTS:
@@ -130,8 +152,8 @@ def _hostless_way(kind: str, rest: str, options: HostOptions) -> Way:
         if not is_status(status) or status[0] == "2":
             raise WayError("error: needs a status such as 5.1.1 or 4.3.0, then a text")
         return ErrorWay(status, words.strip() or "mail for this destination is not accepted")
-    if kind == "discard":
-        return LocalWay("discard", rest.strip())
+    if kind in ("discard", "list"):
+        return LocalWay(kind, rest.strip())
     if kind == "maildir":
         return LocalWay("maildir", _checked_maildir(rest))
     if kind == "pipe":
@@ -148,12 +170,12 @@ def _refuse_login(options: HostOptions, kind: str) -> None:
 def _host_way(protocol: str, rest: str, options: HostOptions) -> HostWay:
     if protocol == "qmtp" and options.tls.required:
         raise WayError(f"tls = {options.tls.level!r} cannot be met by qmtp")
-    if protocol == "smtps" and options.tls.level == "none":
-        raise WayError('smtps is TLS from the first octet, but tls = "none"')
+    if protocol in ("smtps", "amtp") and options.tls.level == "none":
+        raise WayError(f'{protocol} is TLS from the first octet, but tls = "none"')
     extra = (options.tls, options.username, options.password_file)
     if rest.startswith("unix:"):
         return _socket_way(protocol, rest.removeprefix("unix:"), extra)
-    host, port = _split_port(rest, DEFAULT_PORTS[protocol])
+    host, port = _split_port(rest, options.amtp_port if protocol == "amtp" else DEFAULT_PORTS[protocol])
     if host.startswith("["):
         address = _bracketed(host)
         return HostWay(protocol, str(address), port, address, "", *extra)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -17,44 +16,55 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.utils import CryptographyDeprecationWarning
 
 from outrider.config.loader import Loaded
 from outrider.config.problems import ConfigError, Problem
-from outrider.config.schema import Config, Listener, Route
+from outrider.config.rule_files import PlacedRules, read_rules
+from outrider.config.schema import Config, Listener, Policy, Route
 from outrider.config.source_map import Path as KeyPath
 from outrider.dns.resolver import ResolverSettings
 from outrider.identity.authenticator import SaslAuthenticator
-from outrider.identity.client_certificate import CaStores
+from outrider.identity.authorities import CaStores, read_authorities, shared_authorities
 from outrider.identity.credentials import UsersFileError, UserTable, parse_users
+from outrider.identity.host_identity import HostSettings
 from outrider.identity.login_limits import LoginLimits
+from outrider.lists.settings import load_lists
+from outrider.lists.vacation import vacation_settings
 from outrider.maillog.emitter import check_writable
 from outrider.model.address import AddressError, parse_domain
 from outrider.net.client_tls import ClientTls
 from outrider.net.tls_context import ServerContexts
 from outrider.net.tls_files import CertificateFiles, TlsConfigError
+from outrider.policy.lint import Surroundings, lint
 from outrider.policy.policy import NO_POLICY, CompiledPolicy, compile_policy
 from outrider.policy.rules import PolicyError
 from outrider.routing.local_tables import TableError, load_tables
 from outrider.routing.local_users import RecipientTable
+from outrider.routing.partners import PartnerTable
 from outrider.routing.routes import RouteError, RouteTable
 from outrider.routing.tls_policy import route_requirement
 from outrider.routing.ways import parse_way
+from outrider.runtime.amtp_checks import (
+    AmtpParts,
+    backup_faults,
+    listener_faults,
+    mail_codes,
+    offers_logins,
+)
+from outrider.runtime.ca_files import system_ca_files
 from outrider.runtime.private_files import readable_by
+from outrider.runtime.revocation_files import RevocationFileError, RevocationFiles
 from outrider.runtime.shares import share_of, worker_count
+from outrider.runtime.trust_parts import TrustLists, read_trust
 
 T = TypeVar("T")
 IPNetwork = IPv4Network | IPv6Network
 
 DEFAULT_PORTS = {"smtp": 25, "submission": 587, "qmtp": 209, "lmtp": 24, "http": 9464}
 SMTPS_PORT = 465
-_SYSTEM_CA_FILES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-)
 _RULE_NUMBER = re.compile(r"policy\.rules\[([0-9]+)\]")
-_NOT_YET_PROTOCOLS = {"amtp", "mt2"}
+_RULE_CONDITION = re.compile(r'(when|unless)\."([^"]*)": ')
+_NOT_YET_PROTOCOLS = {"mt2"}
 _NOT_YET_LEVELS = {"dane", "mta-sts"}
 
 
@@ -92,9 +102,12 @@ class Assembly:
     server_tls: ServerContexts | None
     client_tls: ClientTls
     ca_stores: CaStores
+    revocation_files: RevocationFiles
+    amtp: AmtpParts
     routes: RouteTable
     recipients: RecipientTable
     policy: CompiledPolicy
+    trust: TrustLists
     users: UserTable | None
     data_dir: Path
     warnings: tuple[str, ...]
@@ -128,15 +141,24 @@ class _Assembler:
         resolver = self._part(("dns", "servers"), self._resolver)
         server_tls = self._server_tls()
         stores = self._ca_stores()
+        revocation_files = self._revocation_files(stores)
         client_tls = self._client_tls(stores)
-        routes = self._part((), lambda: RouteTable(self._config))
+        partners = self._part((), lambda: PartnerTable(self._config))
+        amtp = self._amtp(partners, stores)
+        self._tell_partners_authorities(client_tls, amtp)
+        routes = self._part((), lambda: RouteTable(self._config, partners)) if partners is not None else None
+        self._check_backups(routes)
         self._check_route_files(client_tls)
         self._check_levels()
         self._check_account()
         recipients = self._recipients()
+        if recipients is not None:
+            self._part((), lambda: load_lists(self._config))
+            self._part((), lambda: vacation_settings(self._config))
         policy = self._policy()
+        trust = self._trust()
         users = self._users()
-        if self._problems or resolver is None or routes is None or recipients is None:
+        if self._problems or resolver is None or routes is None or recipients is None or amtp is None:
             raise ConfigError(sorted(self._problems, key=lambda problem: (problem.file, problem.line)))
         return Assembly(
             self._config,
@@ -146,9 +168,12 @@ class _Assembler:
             server_tls,
             client_tls,
             stores,
+            revocation_files,
+            amtp,
             routes,
             recipients,
             policy,
+            trust,
             users,
             self._loaded.resolve(self._config.data_dir),
             tuple(self._warnings),
@@ -233,19 +258,20 @@ class _Assembler:
         if one.protocol in _NOT_YET_PROTOCOLS:
             self._fault((*key, "protocol"), f"{one.protocol} is not built yet", "remove this listener")
         has_certificate = self._config.tls.certificate is not None
-        tls = one.tls or (
-            "starttls" if has_certificate and one.protocol in ("smtp", "submission") else "none"
-        )
+        tls = one.tls or self._usual_tls(one, has_certificate=has_certificate)
         if tls != "none" and not has_certificate:
             self._fault((*key, "tls"), "TLS needs a certificate", "set certificate and key in [tls]")
-        if tls == "starttls" and one.protocol not in ("smtp", "submission", "lmtp"):
+        if tls == "starttls" and one.protocol not in ("smtp", "submission", "lmtp", "amtp"):
             self._fault((*key, "tls"), f"{one.protocol} has no STARTTLS", "use implicit or none")
         auth = one.auth if one.auth is not None else one.protocol == "submission"
-        if auth and not self._config.auth.users_file:
+        if one.protocol == "amtp":
+            auth = offers_logins(self._config)
+        elif auth and not self._config.auth.users_file:
             self._fault(key, "AUTH needs logins", "set users_file in [auth] (`outrider user add` fills it)")
         self._check_address((*key, "address"), one.address)
         implicit_submission = one.protocol == "submission" and tls == "implicit"
-        port = one.port or (SMTPS_PORT if implicit_submission else DEFAULT_PORTS.get(one.protocol, 25))
+        usual = self._config.amtp.port if one.protocol == "amtp" else DEFAULT_PORTS.get(one.protocol, 25)
+        port = one.port or (SMTPS_PORT if implicit_submission else usual)
         asks = one.request_client_certificate
         return ListenerPlan(
             settings=one,
@@ -255,8 +281,41 @@ class _Assembler:
             auth=auth,
             hostname=one.hostname or self._config.hostname,
             proxy_networks=self._networks((*key, "proxy_protocol"), one.proxy_protocol),
-            asks_for_certificate=asks if asks is not None else one.protocol in ("smtp", "submission"),
+            asks_for_certificate=asks if asks is not None else one.protocol in ("smtp", "submission", "amtp"),
         )
+
+    def _usual_tls(self, one: Listener, *, has_certificate: bool) -> str:
+        if one.protocol == "amtp":
+            return "implicit"
+        return "starttls" if has_certificate and one.protocol in ("smtp", "submission") else "none"
+
+    def _amtp(self, partners: PartnerTable | None, stores: CaStores) -> AmtpParts | None:
+        for one in listener_faults(self._config):
+            self._fault(one.key, one.fault, one.remedy)
+        self._part(("mpc",), lambda: mail_codes(self._config, None))
+        hosts = self._part(("amtp",), lambda: HostSettings.of(self._config.amtp))
+        if partners is None or hosts is None:
+            return None
+        by_entry = {
+            one.name: CaStores.of(
+                self._authorities(("partners", one.name, "ca"), one.ca), (), stores.revocations
+            )
+            for one in partners.entries
+            if one.ca
+        }
+        return AmtpParts(hosts, partners, by_entry)
+
+    def _tell_partners_authorities(self, client_tls: ClientTls, amtp: AmtpParts | None) -> None:
+        """Read now, by whoever starts the server, and not when the first mail goes to the partner."""
+        if amtp is None:
+            return
+        for one in amtp.partners.entries:
+            if one.name in amtp.partner_stores:
+                client_tls.believe(one.ca, amtp.partner_stores[one.name])
+
+    def _check_backups(self, routes: RouteTable | None) -> None:
+        for one in backup_faults(self._config, routes) if routes is not None else ():
+            self._fault(one.key, one.fault, one.remedy)
 
     def _check_address(self, key: KeyPath, address: str) -> None:
         if address.startswith("unix:/"):
@@ -316,6 +375,9 @@ class _Assembler:
         if not user or os.geteuid() != 0 or not _account_exists(user):
             return
         account = pwd.getpwnam(user)
+        for part in self._loaded.parts:
+            if not readable_by(part.path, account):
+                self._fault(part.key, f"the account {user} cannot read this file", f"chown {user}, mode 0600")
         for key, name in self._secret_files():
             path = self._loaded.resolve(name)
             if path.exists() and not readable_by(path, account):
@@ -360,19 +422,33 @@ class _Assembler:
 
     def _ca_stores(self) -> CaStores:
         tls = self._config.tls
-        public = tls.public_ca if tls.public_ca is not None else _system_ca()
+        public = tls.public_ca if tls.public_ca is not None else system_ca_files()
         if not public and tls.public_ca is None:
             self._warnings.append("no system CA store found: no public CA is trusted; set public_ca in [tls]")
-        return CaStores.of(
-            self._authorities(("tls", "public_ca"), public),
-            self._authorities(("tls", "private_ca"), tls.private_ca),
-        )
+        publicly = self._authorities(("tls", "public_ca"), public)
+        privately = self._authorities(("tls", "private_ca"), tls.private_ca)
+        for shared in shared_authorities(publicly, privately):
+            self._fault(
+                ("tls", "private_ca"), shared, "keep it in one set: a private CA makes private connections"
+            )
+        return CaStores.of(publicly, privately)
+
+    def _revocation_files(self, stores: CaStores) -> RevocationFiles:
+        """The lists of revocations, read into the stores (ITP-2a)."""
+        paths = [self._loaded.resolve(name) for name in self._config.tls.crl]
+        files = RevocationFiles(paths, stores.authorities, stores.revocations)
+        try:
+            files.reload()
+        except RevocationFileError as error:
+            remedy = "give a CRL file, PEM or DER, of a CA that is configured"
+            self._fault(("tls", "crl", error.number), str(error), remedy)
+        return files
 
     def _authorities(self, key: KeyPath, files: tuple[str, ...]) -> list[x509.Certificate]:
         found: list[x509.Certificate] = []
         for number, name in enumerate(files):
             try:
-                certificates = _read_authorities(self._loaded.resolve(name).read_bytes())
+                certificates = read_authorities(self._loaded.resolve(name).read_bytes())
             except OSError as error:
                 self._fault((*key, number), f"{name}: {error.strerror}", "give the path of a PEM file")
             except ValueError:
@@ -402,14 +478,38 @@ class _Assembler:
 
     def _policy(self) -> CompiledPolicy:
         try:
-            policy = compile_policy(self._config.policy, parse_way)
-        except PolicyError as error:
-            match = _RULE_NUMBER.match(str(error))
-            key: KeyPath = ("policy", "rules", int(match[1]) - 1) if match else ("policy",)
-            self._fault(key, str(error).partition(": ")[2])
+            placed = read_rules(self._loaded)
+        except ConfigError as error:
+            self._problems.extend(error.problems)
             return NO_POLICY
-        self._warnings.extend(policy.warnings())
+        try:
+            policy = compile_policy(Policy(rules=placed.rules), parse_way)
+        except PolicyError as error:
+            self._problems.append(self._rule_problem(str(error), placed))
+            return NO_POLICY
+        for finding in lint(policy, Surroundings.of(self._config)):
+            place = placed.places[finding.rule.number]
+            self._warnings.append(f"{place.file}:{place.line(*finding.key)}: {finding}")
         return policy
+
+    def _trust(self) -> TrustLists:
+        try:
+            return read_trust(self._loaded)
+        except ConfigError as error:
+            self._problems.extend(error.problems)
+        return TrustLists()
+
+    def _rule_problem(self, text: str, placed: PlacedRules) -> Problem:
+        """A fault of a rule at the line where it stands, in whichever file (ITP-4a)."""
+        match = _RULE_NUMBER.match(text)
+        fault = text.partition(": ")[2]
+        if match is None:
+            return self._loaded.problem(("policy",), fault)
+        condition = _RULE_CONDITION.match(fault)
+        place = placed.places[int(match[1]) - 1]
+        if condition is None:
+            return place.problem(fault)
+        return place.problem(fault[condition.end() :], condition[1], condition[2])
 
     def _users(self) -> UserTable | None:
         auth = self._config.auth
@@ -449,18 +549,3 @@ def _account_exists(name: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _system_ca() -> tuple[str, ...]:
-    return tuple(name for name in _SYSTEM_CA_FILES if Path(name).exists())[:1]
-
-
-def _read_authorities(pem: bytes) -> list[x509.Certificate]:
-    """The certificates of a PEM file. Raises ValueError.
-
-    Stores of public authorities hold a few with oddities (a serial number of zero) that the library warns
-    of at each start; they are nothing that the operator could mend.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        return x509.load_pem_x509_certificates(pem)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+from outrider.delivery.amtp_hops import AmtpSending
 from outrider.delivery.clock import SystemClock
 from outrider.delivery.interface import Connection, FreshMail, Hop
 from outrider.delivery.item_runner import Rules
@@ -17,19 +18,25 @@ from outrider.delivery.local import local_transports
 from outrider.delivery.maildir import UniqueNames
 from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.reports import reporting_for
+from outrider.delivery.surroundings import Surroundings
 from outrider.identity.authenticator import SaslAuthenticator
 from outrider.identity.client_certificate import ClientIdentifier
 from outrider.identity.login_limits import LoginLimits
+from outrider.lists.store_thread import StoreThread
 from outrider.maillog.client_log import ClientLog
 from outrider.maillog.delivery_log import DeliveryLog
 from outrider.maillog.emitter import Emitter
+from outrider.maillog.lists_log import ListsLog
 from outrider.maillog.metrics import Metrics
 from outrider.maillog.network_log import NetworkLog
 from outrider.maillog.session_log import SessionLog
 from outrider.maillog.smtp_server_log import SmtpServerLog
 from outrider.maillog.spool_log import SpoolLog
+from outrider.maillog.trust_log import TrustLog
 from outrider.model.envelope import Recipient
 from outrider.model.reply import Reply
+from outrider.net.amtp_client import AmtpDialler
+from outrider.net.client_settings import SmtpClientSettings
 from outrider.net.listener import ListenerSettings
 from outrider.net.listener_limits import ConnectionLimits
 from outrider.net.qmtp_client import QmtpDialler
@@ -37,24 +44,29 @@ from outrider.net.qmtp_server import QmtpService
 from outrider.net.server_limits import LoadGauge, session_limits
 from outrider.net.shared_counts import CountRow
 from outrider.net.smtp_client import SmtpDialler
-from outrider.net.smtp_opening import SmtpClientSettings
-from outrider.net.smtp_server import SmtpService
+from outrider.net.smtp_service import SmtpService
 from outrider.net.tls import TlsTimes
 from outrider.net.tls_context import ServerTls
 from outrider.protocols.qmtp.events import QmtpLimits
 from outrider.protocols.smtp.server_settings import ServerSettings
 from outrider.reception.ids import id_maker
 from outrider.reception.lookups import FactSource
-from outrider.reception.reception import MailReception, ReceptionParts
+from outrider.reception.parts import ReceptionParts
+from outrider.reception.reception import MailReception
 from outrider.reception.settings import ReceptionSettings
 from outrider.routing.mail_exchangers import Ourselves
 from outrider.routing.private_addresses import address_guard
+from outrider.runtime.amtp_checks import mail_codes
+from outrider.runtime.amtp_seen import AmtpSeen
 from outrider.runtime.assembly import Assembly, ListenerPlan, login_limits
+from outrider.runtime.listing import make_list_gate, make_list_store, make_mailing, with_lists
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.private_files import write_private
+from outrider.runtime.trust_parts import trust_source
 from outrider.spool.interface import Spool
 
 _ALPN = {
+    "amtp": (b"amtp",),
     "smtp": (b"smtp",),
     "submission": (b"smtp",),
     "lmtp": (b"lmtp",),
@@ -76,7 +88,9 @@ class Voices:
         self.sessions = SessionLog(emitter, self.metrics)
         self.smtp = SmtpServerLog(emitter, self.metrics)
         self.network = NetworkLog(emitter, self.metrics)
+        self.trust = TrustLog(emitter, self.metrics)
         self.client = ClientLog(emitter, self.metrics)
+        self.lists = ListsLog(emitter, self.metrics)
 
 
 @dataclass(slots=True)
@@ -91,6 +105,8 @@ class Core:
     logins: LoginLimits
     secret: bytes
     memory_is_short: Callable[[], bool]
+    lists: StoreThread
+    """Members of mailing lists, and who is away; opened when it is first needed."""
 
 
 def make_core(
@@ -117,6 +133,7 @@ def make_core(
         logins=login_limits(assembly.config),
         secret=auth_secret(assembly),
         memory_is_short=memory_is_short,
+        lists=make_list_store(assembly),
     )
 
 
@@ -155,36 +172,57 @@ def make_rules(assembly: Assembly, core: Core, lookup: DnsLookup) -> Rules:
     config = assembly.config
     new_id = id_maker(random.getrandbits)
     names = UniqueNames(lambda: secrets.token_hex(4), config.hostname)
-    planner = HopPlanner(
+    around = Surroundings(
         lookup,
         config.net,
         address_guard(config.net.private_destinations),
         ourselves(assembly),
         _CHANCE.random,
     )
+    planner = HopPlanner(around, amtp_sending(assembly, core))
     return Rules(
         delivery=config.delivery,
         routes=assembly.routes,
         reporting=reporting_for(config, assembly.recipients, assembly.routes, new_id, utc_offset),
         planner=planner,
-        transports=local_transports(config.delivery, assembly.recipients, names, core.voices.delivery),
+        transports=with_lists(
+            local_transports(config.delivery, assembly.recipients, names, core.voices.delivery),
+            assembly,
+            make_mailing(assembly, new_id, utc_offset),
+            core.lists,
+            core.voices.lists,
+        ),
     )
 
 
+def amtp_sending(assembly: Assembly, core: Core) -> AmtpSending | None:
+    """What sending by AMTP needs; None without a certificate of our own."""
+    if assembly.client_tls.own is None:
+        return None
+    settings = assembly.config.amtp
+    seen = AmtpSeen(
+        assembly.data_dir / "amtp-seen", settings.seen_for, time.time, core.voices.delivery.spool_failed
+    )
+    return AmtpSending(settings.port, seen)
+
+
 def make_sources(assembly: Assembly, core: Core, lookup: DnsLookup) -> FactSource | None:
-    """Where facts come from that cost a look-up; None without DNS. To be closed when it is replaced."""
-    if not assembly.resolver.servers:
+    """Where facts come from that cost a look-up; None without DNS and lists. To be closed when replaced."""
+    if not assembly.resolver.servers and not assembly.trust.lists:
         return None
     timeout_s = ReceptionSettings.of(assembly.config).lookup_timeout_s
-    return FactSource(lookup, core.voices.sessions, time.time, timeout_s)
+    partners = assembly.amtp.partners
+    trust = trust_source(assembly.trust, assembly.config, partners, lookup, core.voices.trust)
+    return FactSource(lookup, core.voices.sessions, time.time, timeout_s, trust)
 
 
 def make_reception(
     assembly: Assembly, core: Core, sources: FactSource | None, fresh: FreshMail
 ) -> MailReception:
     """What all listeners hand their mail to."""
-    config, voices = assembly.config, core.voices
+    config, voices, amtp = assembly.config, core.voices, assembly.amtp
     settings = ReceptionSettings.of(config, utc_offset=utc_offset(time.time()))
+    partner_identifiers = amtp.partner_identifiers()
     parts = ReceptionParts(
         spool=core.spool,
         fresh=fresh,
@@ -197,6 +235,11 @@ def make_reception(
         users=assembly.users,
         clients=ClientIdentifier(assembly.ca_stores),
         sources=sources,
+        hosts=amtp.prover(assembly.ca_stores, sources, partner_identifiers),
+        codes=mail_codes(config, assembly.users),
+        partners=amtp.terms(partner_identifiers),
+        may_leave=assembly.routes.may_leave,
+        lists=make_list_gate(assembly, core.lists, voices.lists),
         memory_is_short=core.memory_is_short,
         own_addresses=ourselves(assembly).addresses,
     )
@@ -210,7 +253,7 @@ def _destination(assembly: Assembly, recipient: Recipient) -> str:
 def make_smtp_service(
     plan: ListenerPlan, assembly: Assembly, core: Core, reception: MailReception
 ) -> SmtpService:
-    """What the sessions of one SMTP, submission or LMTP listener work with."""
+    """What the sessions of one SMTP, submission, LMTP or AMTP listener work with."""
     limits = assembly.config.limits
     tls = None
     if plan.tls != "none" and assembly.server_tls is not None:
@@ -231,6 +274,7 @@ def make_smtp_service(
         tls=tls,
         implicit_tls=plan.tls == "implicit",
         require_tls=plan.settings.require_tls,
+        only_private=plan.settings.private,
         authenticator=make_authenticator(assembly, core) if plan.auth else None,
         observer=core.voices.smtp,
         tls_times=TlsTimes(handshake_s=limits.handshake_timeout),
@@ -282,18 +326,22 @@ class ProtocolDialler:
     def __init__(self, assembly: Assembly, voices: Voices) -> None:
         settings = SmtpClientSettings.of(assembly.config)
         self._smtp = SmtpDialler(settings, assembly.client_tls, voices.client)
+        self._amtp = AmtpDialler(self._smtp.parts)
         self._qmtp = QmtpDialler(settings, voices.client)
 
     def reconfigure(self, assembly: Assembly) -> None:
         """Take over new settings, certificates and CA sets; what is known of hosts stays (TLS-5)."""
         settings = SmtpClientSettings.of(assembly.config)
         self._smtp.parts = replace(self._smtp.parts, settings=settings, tls=assembly.client_tls)
+        self._amtp.parts = self._smtp.parts
         self._qmtp.settings = settings
 
     async def connect(self, hop: Hop, address: IPv4Address | IPv6Address | str) -> Connection:
         """See `delivery.interface.Dialler`."""
         if hop.protocol == "qmtp":
             return await self._qmtp.connect(hop, address)
+        if hop.protocol == "amtp":
+            return await self._amtp.connect(hop, address)
         return await self._smtp.connect(hop, address)
 
 

@@ -28,10 +28,12 @@ from outrider.delivery.item_runner import ItemRunner, Rules
 from outrider.delivery.neighbours import SharedQueue
 from outrider.delivery.operations import QueueOperations
 from outrider.delivery.queue_manager import QueueManager
+from outrider.delivery.queue_parts import QueueParts
 from outrider.delivery.sharing import LaneSharing
 from outrider.dns.resolver import DnsResolver
 from outrider.maillog.emitter import Emitter, Level
 from outrider.net.accept_turns import AcceptTurns
+from outrider.net.amtp_server import AmtpServer
 from outrider.net.http_server import HttpService
 from outrider.net.listener import Listener, ProtocolFactory
 from outrider.net.qmtp_server import QmtpServer
@@ -57,6 +59,7 @@ from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.membership import Alone, Hooks, Membership
 from outrider.runtime.memory import MemoryGauge
 from outrider.runtime.private_files import write_private
+from outrider.runtime.revocation_files import RevocationFileError
 from outrider.runtime.sharing import WorkerLanes
 from outrider.spool.factory import open_spool
 from outrider.spool.interface import Counts, Recovery, Spool, SpoolError
@@ -106,6 +109,7 @@ class Server:
         self._keeps_pauses = True
         """Pauses are this server's own, and have to outlive it."""
         self._warned_of_expiry_at = 0.0
+        self._told_of_list_at: dict[str, float] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._started_at = time.time()
         self._counts = Counts(0, 0, 0)
@@ -230,18 +234,18 @@ class Server:
         self._lookup = DnsLookup(self._resolver)
         self._rules = make_rules(assembly, core, self._lookup)
         self._dialler = ProtocolDialler(assembly, core.voices)
-        self._manager = QueueManager(
+        parts = QueueParts(
             core.spool,
-            self._rules,
             self._dialler,
             core.clock,
             random.random,
             core.voices.delivery,
             lease_s=assembly.config.spool.lease,
-            paused=self._paused_before(),
+            paused=frozenset(self._paused_before()),
             sharing=sharing,
             shared=shared,
         )
+        self._manager = QueueManager(parts, self._rules)
         self._wake = self._manager.wake
         self._operations = QueueOperations(core.spool, self._runner(self._rules), core.clock, self._manager)
         running = asyncio.create_task(self._manager.run())
@@ -297,9 +301,8 @@ class Server:
                 make_qmtp_service(plan, self._assembly, self._core, self._reception)
             )
             return self._qmtp[plan.name]
-        self._smtp[plan.name] = SmtpServer(
-            make_smtp_service(plan, self._assembly, self._core, self._reception)
-        )
+        make = AmtpServer if plan.settings.protocol == "amtp" else SmtpServer
+        self._smtp[plan.name] = make(make_smtp_service(plan, self._assembly, self._core, self._reception))
         return self._smtp[plan.name]
 
     # -- reload ------------------------------------------------------------------------------------
@@ -390,6 +393,7 @@ class Server:
             if now >= next_look:
                 next_look = now + self._assembly.config.tls.reload_interval
                 self._look_at_certificates(now)
+                self._look_at_revocations(now)
             await asyncio.sleep(COUNT_INTERVAL_S)
 
     def _look_at_certificates(self, now: float) -> None:
@@ -413,6 +417,21 @@ class Server:
                 self._warned_of_expiry_at = now
                 days = round((ends_at - now) / 86_400, 1)
                 voices.emitter.emit(Level.WARNING, "certificate_expires", file=str(expiry.path), days=days)
+
+    def _look_at_revocations(self, now: float) -> None:
+        """Read lists that were exchanged; say so when one has run out: nothing is proven by its CA then."""
+        files, emitter = self._assembly.revocation_files, self._core.voices.emitter
+        try:
+            if files.files_changed():
+                files.reload()
+                emitter.emit(Level.INFO, "revocations_reloaded", lists=len(files.lists))
+        except RevocationFileError as error:
+            emitter.emit(Level.ERROR, "revocation_reload_failed", text=str(error))
+        for one in files.lists:
+            told = self._told_of_list_at.get(one.source, 0.0)
+            if one.next_update < now and now - told >= EXPIRY_WARNING_INTERVAL_S:
+                self._told_of_list_at[one.source] = now
+                emitter.emit(Level.ERROR, "revocation_list_stale", file=one.source)
 
     def _count(self, what: str) -> float:
         counts = self._counts
@@ -472,6 +491,7 @@ class Server:
         await self._manager.stop(SESSION_GRACE_S)
         await running
         await _close_transports(self._rules)
+        await asyncio.to_thread(self._core.lists.close)
 
     async def _close_sources(self) -> None:
         if self._sources is not None:

@@ -8,7 +8,10 @@ that no message names is removed.
 
 A body carries one digest for each piece of 256 KiB, and a piece is compared before it is handed on: what
 reaches the wire was stored so, and a flipped bit stops the message instead of spoiling it (FAULT-F9).
-All file work is done by threads of the spool's own; only reading runs where it is called.
+
+**Who does what.** What waits for the device is done by threads of the spool's own: making the file and its
+name, the sync at the end. The octets go to the kernel's memory from where they arrive, as the rows of the
+database do: to hand a piece to a thread costs more than to write it. Reading runs where it is called.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import re
 import stat
 import threading
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +41,10 @@ from outrider.spool.interface import ContentDamaged, SpoolError, SpoolFull, Spoo
 PIECE = 262_144
 """Octets under one digest: a read of this size takes a fraction of a millisecond."""
 
+MOST_WAITING = 4 * PIECE
+"""Octets of a body that may wait for its file to be made."""
+WRITE_BACK = 4 * PIECE
+"""Octets after which the device is told to begin, so that the sync at the end waits for little."""
 PIECE_DIGEST = 4
 """Octets of a piece's digest, a CRC-32: it finds what a device spoils; who may write here may write both."""
 
@@ -209,13 +216,12 @@ class BodyFiles:
         except RuntimeError as error:  # the executor was shut down
             raise SpoolUnavailable("the spool is closed") from error
 
-    def begin_directory_sync(self, name: str) -> Future[None]:
-        """Have a thread make a new file's name durable. Raises RuntimeError when the spool is closed."""
-        return self._executor.submit(self._sync_directory, (self.directory / name).parent)
-
-    def _sync_directory(self, directory: Path) -> None:
-        sync_directory(directory)
-        self.step("directory synced")
+    def submit(self, work: Callable[[], None]) -> Future[None]:
+        """Have a thread do file work that is waited for later, if at all. Raises SpoolUnavailable."""
+        try:
+            return self._executor.submit(work)
+        except RuntimeError as error:  # the executor was shut down
+            raise SpoolUnavailable("the spool is closed") from error
 
     def step(self, name: str) -> None:
         """A step is done."""
@@ -256,68 +262,97 @@ class BodyFileWriter:
         self._descriptor = -1
         self._pending: list[bytes] = []
         self._pending_size = 0
-        self._rest = b""
-        """What the thread has been given and not yet written: less than a piece."""
-        self._behind: asyncio.Task[None] | None = None
-        """The write under way while the next octets arrive."""
-        self._named: Future[None] | None = None
-        """The sync of the directory, under way since the file was made."""
+        self._made: Future[None] | None = None
+        """The making of the file and its name, which goes on while the first octets arrive."""
+        self._is_open = threading.Event()
+        """The file is made, or could not be."""
         self._digests = bytearray()
         self._size = 0
+        self._written = 0
+        self._told = 0
+        """Up to where the device was told to begin."""
         self._failed = False
         self._body: FileBody | None = None
         self._guard = threading.Lock()
 
-    async def write(self, octets: bytes) -> None:
-        """Append; whole pieces go to the file, one behind what arrives."""
+    def write(self, octets: bytes) -> Awaitable[None] | None:
+        """Append; whole pieces go to the file."""
         if self._failed:
             raise SpoolUnavailable("writing this body has failed before")
         self._pending.append(octets)
         self._pending_size += len(octets)
         self._size += len(octets)
-        if self._size > self._files.inline_limit and self._pending_size >= PIECE:
-            await self._caught_up()
-            taken, self._pending, self._pending_size = self._pending, [], 0
-            write = self._in_thread(lambda: self._write_whole_pieces(taken))
-            self._behind = asyncio.get_running_loop().create_task(write)
+        if self._size <= self._files.inline_limit or self._pending_size < PIECE:
+            return None
+        if self._made is None:
+            self._made = self._begin()
+        if self._descriptor >= 0:
+            self._write_whole_pieces()
+        elif self._pending_size >= MOST_WAITING or self._made.done():
+            return self._write_once_made()
+        return None
 
     async def finish(self) -> Body:
         """Durable when this returns. Raises SpoolUnavailable, SpoolFull."""
         if self._failed:
             raise SpoolUnavailable("writing this body has failed before")
-        if self._descriptor < 0 and self._size <= self._files.inline_limit:
-            return InlineBody(b"".join(self._pending))
-        await self._caught_up()
+        if self._made is None:
+            if self._size <= self._files.inline_limit:
+                return InlineBody(b"".join(self._pending))
+            self._made = self._begin()
         await self._in_thread(self._seal_file)
         await self._name_durable()
         reference = BodyReference(self._name, self._size, bytes(self._digests))
         self._body = FileBody(self._files.directory / self._name, reference, _nobody)
         return self._body
 
-    async def _name_durable(self) -> None:
-        """Wait for the sync of the directory; its failure is raised here."""
-        assert self._named is not None
-        try:
-            await asyncio.wrap_future(self._named)
-        except OSError as error:
-            self._failed = True
-            raise device_error(error) from error
-
-    async def _caught_up(self) -> None:
-        """Wait for the write under way; its failure is raised here."""
-        behind, self._behind = self._behind, None
-        if behind is not None:
-            await behind
-
     async def abandon(self) -> None:
         """Remove what was written."""
         self._failed = True
         with contextlib.suppress(SpoolError):
-            await self._caught_up()
+            await self._name_durable()
         if self._body is not None and self._body.adopted:
             return
         with contextlib.suppress(SpoolError):  # the next start removes it
             await self._files.run(self._remove)
+
+    def _begin(self) -> Future[None]:
+        """Have a thread make the file and its name durable."""
+        self._name = self._files.new_name(self._message)
+        try:
+            return self._files.submit(self._make)
+        except SpoolUnavailable:
+            self._failed = True
+            raise
+
+    async def _write_once_made(self) -> None:
+        await self._name_durable()
+        self._write_whole_pieces()
+
+    def _write_whole_pieces(self) -> None:
+        octets = b"".join(self._pending)
+        whole = len(octets) - len(octets) % PIECE
+        try:
+            self._append(memoryview(octets)[:whole])
+        except OSError as error:
+            self._failed = True
+            raise device_error(error) from error
+        self._pending = [octets[whole:]]
+        self._pending_size = len(octets) - whole
+        if self._written - self._told >= WRITE_BACK:
+            begin, self._told = self._told, self._written
+            self._files.submit(lambda: self._begin_write_back(begin, self._told - begin))
+
+    async def _name_durable(self) -> None:
+        """Wait until the file and its name are; a failure in that is raised here."""
+        if self._made is None:
+            return
+        try:
+            # Shielded: whoever gives up waiting does not call the work off.
+            await asyncio.shield(asyncio.wrap_future(self._made))
+        except OSError as error:
+            self._failed = True
+            raise device_error(error) from error
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         try:
@@ -326,6 +361,15 @@ class BodyFileWriter:
             # An fsync that failed once must not be asked again: the octets may be gone (FAULT-F7).
             self._failed = True
             raise
+
+    def _append(self, view: memoryview) -> None:
+        for start in range(0, len(view), PIECE):
+            self._digests += piece_digest(view[start : start + PIECE])
+        self._written += len(view)
+        left = view
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+        self._files.step("body written")
 
     # In a thread from here on.
 
@@ -336,36 +380,29 @@ class BodyFileWriter:
                 raise SpoolUnavailable("this body was abandoned")
             work()
 
-    def _write_whole_pieces(self, taken: list[bytes]) -> None:
-        if self._descriptor < 0:
-            self._create()
-        octets = b"".join((self._rest, *taken))
-        whole = len(octets) - len(octets) % PIECE
-        self._append(memoryview(octets)[:whole])
-        self._rest = octets[whole:]
-
-    def _create(self) -> None:
-        self._name = self._files.new_name(self._message)
+    def _make(self) -> None:
+        path = self._files.directory / self._name
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self._files.directory / self._name, flags, 0o600)
-        self._files.step("body created")
-        self._named = self._files.begin_directory_sync(self._name)
+        try:
+            self._descriptor = os.open(path, flags, 0o600)
+            self._files.step("body created")
+        finally:
+            self._is_open.set()
+        sync_directory(path.parent)
+        self._files.step("directory synced")
 
-    def _append(self, view: memoryview) -> None:
-        begin = len(self._digests) // PIECE_DIGEST * PIECE  # all before were whole pieces
-        for start in range(0, len(view), PIECE):
-            self._digests += piece_digest(view[start : start + PIECE])
-        left = view
-        while left:
-            left = left[os.write(self._descriptor, left) :]
-        # The device begins while the next octets arrive: the sync at the end then waits for little.
-        os.posix_fadvise(self._descriptor, begin, len(view), os.POSIX_FADV_DONTNEED)
-        self._files.step("body written")
+    def _begin_write_back(self, begin: int, size: int) -> None:
+        with self._guard:
+            if self._descriptor >= 0:
+                os.posix_fadvise(self._descriptor, begin, size, os.POSIX_FADV_DONTNEED)
 
     def _seal_file(self) -> None:
+        # Its making was handed to a thread before this was: it is under way or done.
+        self._is_open.wait()
+        assert self._made is not None
         if self._descriptor < 0:
-            self._create()
-        self._append(memoryview(b"".join((self._rest, *self._pending))))
+            self._made.result()  # raises what the device said
+        self._append(memoryview(b"".join(self._pending)))
         self._pending.clear()
         os.fsync(self._descriptor)
         self._files.step("body synced")

@@ -17,7 +17,7 @@ import msgspec
 
 from outrider.model.address import Address, Domain
 from outrider.model.content import Body, Content, InlineBody
-from outrider.model.envelope import BodyType, Envelope, Notify, Recipient, Return
+from outrider.model.envelope import Arrival, BodyType, Envelope, Notify, Recipient, Return
 from outrider.model.facts import Fact, FactValue, Provenance
 from outrider.model.message import (
     Event,
@@ -30,6 +30,7 @@ from outrider.model.message import (
     RecipientStatus,
     StoredMessage,
 )
+from outrider.model.mpc import Mpc, MpcError, parse_mpc
 from outrider.model.result import DeliveryResult, Kind
 
 FORMAT = 1
@@ -65,6 +66,9 @@ class _MessageRecord(msgspec.Struct, array_like=True, frozen=True):
     is_binary: bool
     facts: tuple[FactRow, ...]
     events: tuple[EventRow, ...]
+    # Rows written before there was AMTP end here.
+    mpc: str = ""
+    arrival: Arrival = Arrival.OTHER
 
 
 class _ItemRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -192,6 +196,8 @@ def _encode_message(message: MessageId, record: MessageRecord) -> bytes:
         record.is_binary,
         [(fact.name, fact.value, fact.provenance, fact.how, fact.at) for fact in record.facts],
         [_event_row(event) for event in record.events],
+        "" if envelope.mpc is None else str(envelope.mpc),
+        envelope.arrival,
     )
     return seal(_encode(row), message)
 
@@ -212,6 +218,8 @@ def decode_message(message: str, octets: object) -> MessageRecord:
         envelope_id=row.envelope_id,
         hold_until=row.hold_until,
         authenticated_as=row.authenticated_as,
+        mpc=_mpc(row.mpc),
+        arrival=row.arrival,
     )
     return MessageRecord(
         envelope,
@@ -227,6 +235,13 @@ def decode_message(message: str, octets: object) -> MessageRecord:
 
 def _address(row: AddressRow) -> Address:
     return Address(row[0], Domain(row[1]))
+
+
+def _mpc(text: str) -> Mpc | None:
+    try:
+        return parse_mpc(text) if text else None
+    except MpcError as error:
+        raise Malformed(f"not a Mail Policy Code: {error}") from None
 
 
 def _fact(row: FactRow) -> Fact:

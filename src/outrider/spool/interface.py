@@ -76,8 +76,9 @@ class BodyWriter(Protocol):
     A body never named by a stored message is removed at the next start.
     """
 
-    async def write(self, octets: bytes) -> None:
-        """Append. Raises SpoolUnavailable, after which only `abandon` may follow."""
+    def write(self, octets: bytes) -> Awaitable[None] | None:
+        """Append. None: there is room for more at once; else await it before the next. Either may raise
+        SpoolUnavailable, after which only `abandon` may follow."""
         ...
 
     async def finish(self) -> Body:

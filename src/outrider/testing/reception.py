@@ -78,6 +78,9 @@ class MemoryReception:
     content_answer: Callable[[Transaction], Decision] = lambda _transaction: GO_AHEAD
     headers_answer: Callable[[bytes], Decision] = lambda _headers: GO_AHEAD
     finish_answer: Callable[[Transaction, Content], Decision] | None = None
+    declarations: tuple[str, ...] = ()
+    login_wanted: bool = False
+    login_answer: Reply | None = None
     write_error: Exception | None = None
     write_gate: asyncio.Event | None = None
     received: list[Received] = field(default_factory=list)
@@ -93,6 +96,20 @@ class MemoryReception:
     def greeted(self, session: Session, verb: str, name: str) -> Decision:
         """As told."""
         return self.greeted_answer(session, verb, name)
+
+    def announced(self, session: Session) -> tuple[str, ...]:
+        """As told."""
+        del session
+        return self.declarations
+
+    def login_is_owed(self, session: Session) -> bool:
+        """As told."""
+        return self.login_wanted and not session.login
+
+    def login_refusal(self, session: Session, login: str) -> Reply | None:
+        """As told."""
+        del session, login
+        return self.login_answer
 
     def sender(
         self, session: Session, request: MailRequest, now: float

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from outrider.model.address import Address, Domain
 from outrider.model.content import Content, InlineBody, inline_content
-from outrider.model.envelope import BodyType, Envelope, Notify, Recipient, Return
+from outrider.model.envelope import Arrival, BodyType, Envelope, Notify, Recipient, Return
 from outrider.model.facts import Fact, Provenance
 from outrider.model.message import (
     Event,
@@ -31,6 +31,7 @@ from outrider.model.message import (
     RecipientStatus,
     Settlement,
 )
+from outrider.model.mpc import LEGAL, parse_mpc
 from outrider.model.result import DeliveryResult, Kind
 from outrider.spool.interface import (
     Change,
@@ -41,6 +42,7 @@ from outrider.spool.interface import (
     Spool,
     SpoolUnavailable,
 )
+from outrider.testing.writing import put
 
 NOW = 1_700_000_000.0
 CONTENT = inline_content(b"Subject: test\r\n\r\nbody\r\n")
@@ -140,6 +142,8 @@ _envelopes = st.builds(
     _text,
     _times,
     _text,
+    st.none() | st.sampled_from(LEGAL),
+    st.sampled_from(Arrival),
 )
 _values = _text | st.integers(-(2**63), 2**63 - 1) | st.booleans() | st.lists(_text, max_size=3).map(tuple)
 _facts = st.builds(Fact, _text, _values, st.sampled_from(Provenance), _text, _times)
@@ -326,7 +330,7 @@ class SpoolContract:
         new = message()
         writer = spool.body_writer(new.id)
         for start in range(0, len(body), 100_001):
-            await writer.write(body[start : start + 100_001])
+            await put(writer, body[start : start + 100_001])
         new = replace(new, content=Content(b"Subject: large\r\n\r\n", await writer.finish(), is_ascii=False))
         (leased,) = await spool.store(new, lease_until=NOW + 60)
         assert leased.message.content is not None
@@ -345,8 +349,8 @@ class SpoolContract:
 
     async def test_a_small_streamed_body_stays_inline(self, spool: Spool) -> None:
         writer = spool.body_writer(MessageId("SMALL"))
-        await writer.write(b"two ")
-        await writer.write(b"words")
+        await put(writer, b"two ")
+        await put(writer, b"words")
         body = await writer.finish()
         assert isinstance(body, InlineBody)
         assert body.octets == b"two words"
@@ -354,17 +358,17 @@ class SpoolContract:
     async def test_an_abandoned_body_is_gone(self, spool: Spool) -> None:
         for finish in (False, True):
             writer = spool.body_writer(MessageId("GONE"))
-            await writer.write(b"x" * 600_000)
+            await put(writer, b"x" * 600_000)
             if finish:
                 await writer.finish()
             await writer.abandon()
             await writer.abandon()
             with pytest.raises(SpoolUnavailable):
-                await writer.write(b"more")
+                await put(writer, b"more")
 
     async def test_abandoning_after_the_store_changes_nothing(self, spool: Spool) -> None:
         writer = spool.body_writer(MessageId("KEPT"))
-        await writer.write(b"x" * 600_000)
+        await put(writer, b"x" * 600_000)
         new = replace(message(id_="KEPT"), content=Content(b"\r\n", await writer.finish()))
         await spool.store(new)
         await writer.abandon()
@@ -798,6 +802,22 @@ class SpoolContract:
         assert leased.item.destination == route
         assert [recipient.route for recipient in leased.message.envelope.recipients] == [route, ""]
 
+    @pytest.mark.covers("AMTP-14", "AMTP-18")
+    async def test_code_and_arrival_stay_with_a_message(self, spool: Spool) -> None:
+        """Through a change of its way, a crash and the lease after it."""
+        new = message(due=NOW + 500)
+        new = replace(
+            new, envelope=replace(new.envelope, mpc=parse_mpc("com/optin"), arrival=Arrival.AMTP_PUBLIC)
+        )
+        await spool.store(new)
+        key = ItemKey(new.id, 0)
+        assert not await spool.change([key], Change.REROUTE, now=NOW, by="root", argument="smtp:[::1]")
+        spool = await self.reopen(spool, NOW, crash=True)
+        (leased,) = await spool.lease_due(NOW + 500, NOW + 900, 10)
+        envelope = leased.message.envelope
+        assert (str(envelope.mpc), envelope.arrival) == ("com/optin", Arrival.AMTP_PUBLIC)
+        await spool.close()
+
     async def test_counts_follow_every_move(self, spool: Spool) -> None:
         async def counted() -> tuple[int, int, int]:
             counts = await spool.counts()
@@ -850,9 +870,11 @@ class SpoolContract:
     async def test_a_cancelled_caller_leaves_no_lease_behind(self, spool: Spool) -> None:
         new = message()
         waiting = asyncio.ensure_future(spool.store(new, lease_until=NOW + 9999))
+        # In company, so that no spool is done with it before it can be cancelled.
+        others = [asyncio.ensure_future(spool.store(message())) for _ in range(4)]
         await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        assert waiting.cancel()
+        await asyncio.gather(waiting, *others, return_exceptions=True)
         await spool.store(message(state=ItemState.HELD))
         await spool.store(message(state=ItemState.HELD))
         try:

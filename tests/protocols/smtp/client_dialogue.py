@@ -36,7 +36,7 @@ class Dialogue:
 
     def __init__(self, settings: ClientSettings = SETTINGS, *, under_tls: bool = False) -> None:
         self.now = 1000.0
-        self.core = SmtpClient(settings, self.now, under_tls=under_tls)
+        self.core: SmtpClient = SmtpClient(settings, self.now, under_tls=under_tls)
         self.events: list[Event] = []
 
     def say(self, *texts: str | bytes) -> Dialogue:

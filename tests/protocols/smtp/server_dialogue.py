@@ -67,12 +67,13 @@ class Dialogue:
     message_decision: Reply = QUEUED
     greet: Reply | None = WELCOME
     now: float = 1000.0
+    kind: type[ServerSession] = ServerSession
     events: list[Event] = field(default_factory=list)
     messages: list[Taken] = field(default_factory=list)
     said: bytes = b""
 
     def __post_init__(self) -> None:
-        self.core = ServerSession(self.settings, self.now, wall_offset=WALL_TIME - self.now)
+        self.core = self.kind(self.settings, self.now, wall_offset=WALL_TIME - self.now)
         self.core.auth_mechanisms = self.auth
         self._request: MailRequest | None = None
         self._recipients: list[RecipientRequest] = []

@@ -27,28 +27,37 @@ class Turn:
     server: bytes
 
 
-def read_transcript(path: Path) -> tuple[Dialogue, list[Turn | str]]:
-    """The scene and the turns."""
-    settings, auth = ServerSettings("mx.example"), ()
+def read_script(text: str) -> tuple[list[str], list[Turn | str]]:
+    """What sets the scene, and the turns."""
+    scene: list[str] = []
     script: list[Turn | str] = [Turn(b"", b"")]
-    for line in path.read_text("utf-8").split("\n"):
-        kind, _, text = line.partition(" ")
+    for line in text.split("\n"):
+        kind, _, rest = line.partition(" ")
         turn = script[-1]
         if kind == "!":
-            settings, auth = _set(settings, text)
+            scene.append(rest)
         elif kind in ("C:", "c:"):
-            octets = text.encode() + b"\r\n" if kind == "C:" else _unescape(text)
+            octets = rest.encode() + b"\r\n" if kind == "C:" else _unescape(rest)
             if isinstance(turn, str) or turn.server:
                 turn = Turn(b"", b"")
                 script.append(turn)
             turn.client += octets
         elif kind == "S:":
-            assert isinstance(turn, Turn), f"{path.name}: a reply to nothing"
-            turn.server += text.encode() + b"\r\n"
+            assert isinstance(turn, Turn), f"a reply to nothing: {line!r}"
+            turn.server += rest.encode() + b"\r\n"
         elif kind in ("TLS", "END"):
             script.append(kind)
         else:
-            assert not kind or kind == "#", f"{path.name}: {line!r}"
+            assert not kind or kind == "#", f"no such line: {line!r}"
+    return scene, script
+
+
+def read_transcript(path: Path) -> tuple[Dialogue, list[Turn | str]]:
+    """The session as the scene has it, and the turns."""
+    settings, auth = ServerSettings("mx.example"), ()
+    scene, script = read_script(path.read_text("utf-8"))
+    for text in scene:
+        settings, auth = _set(settings, text)
     return Dialogue(settings, auth), script
 
 

@@ -17,11 +17,18 @@ def _size(limit: int) -> str:
 
 
 def ehlo_reply(
-    settings: ServerSettings, client_name: str, *, starttls: bool, auth: tuple[str, ...], wall_time: float
+    settings: ServerSettings,
+    client_name: str,
+    *,
+    starttls: bool,
+    auth: tuple[str, ...],
+    wall_time: float,
+    more: tuple[str, ...] = (),
 ) -> Reply:
     """The 250 to EHLO or LHLO. It carries no enhanced status codes (RFC 2034 section 3).
 
-    `starttls`: it may be said now. `wall_time` in seconds since the epoch, for FUTURERELEASE.
+    `starttls`: it may be said now. `wall_time` in seconds since the epoch, for FUTURERELEASE. `more` are
+    further lines, as they go out.
     """
     lines = [
         f"{settings.hostname} greets {client_name}",
@@ -42,6 +49,7 @@ def ehlo_reply(
         lines.append("STARTTLS")
     if auth:
         lines.append(f"AUTH {' '.join(auth)}")
+    lines += more
     lines.append("HELP")
     return Reply(250, "", "\n".join(lines))
 

@@ -234,9 +234,16 @@ class SmtpClient:
     def _hello_answered(self, reply: Reply, _position: int) -> None:
         if reply.is_positive:
             self._move(Move.HELLO_ACCEPTED)
-            self.offers = Offers() if self._plain_hello else read_offers(reply)
+            self.offers = Offers() if self._plain_hello else self._read_offers(reply)
             self._events.append(SessionOpened(self.offers))
-        elif reply.is_permanent and not self._plain_hello and not self.settings.lmtp:
+        else:
+            self._hello_refused(reply)
+
+    def _read_offers(self, reply: Reply) -> Offers:
+        return read_offers(reply)
+
+    def _hello_refused(self, reply: Reply) -> None:
+        if reply.is_permanent and not self._plain_hello and not self.settings.lmtp:
             self._plain_hello = True  # RFC 5321 3.2: who does not know EHLO is greeted with HELO
             self._say_hello()
         else:
@@ -325,12 +332,15 @@ class SmtpClient:
         if self.offers.pipelining:
             self._send_group(mail)
         elif not self._reset_due:
-            self._send(mail_command(mail, self.offers), _Awaited.MAIL)
+            self._send(self._mail_command(mail), _Awaited.MAIL)
         self._reset_due = False
+
+    def _mail_command(self, mail: Mail) -> bytes:
+        return mail_command(mail, self.offers)
 
     def _send_group(self, mail: Mail) -> None:
         """The envelope, and behind it what may share its group: DATA, or a small content whole."""
-        self._send(mail_command(mail, self.offers), _Awaited.MAIL)
+        self._send(self._mail_command(mail), _Awaited.MAIL)
         while self._send_recipient(mail):
             pass
         if self._stuffer is not None:
@@ -351,7 +361,7 @@ class SmtpClient:
         if not reply.is_positive:
             self._end(End.MALFORMED, f"{_BROKE}: it refuses RSET")
         elif not self._awaited:
-            self._send(mail_command(self._open_transaction().mail, self.offers), _Awaited.MAIL)
+            self._send(self._mail_command(self._open_transaction().mail), _Awaited.MAIL)
 
     def _mail_answered(self, reply: Reply, _position: int) -> None:
         transaction = self._open_transaction()

@@ -32,8 +32,8 @@ def fits_in_path(address: Address) -> bool:
     return not _UNFIT.search(f"{address.local}@{address.domain}")
 
 
-def mail_command(mail: Mail, offers: Offers) -> bytes:
-    """MAIL FROM with SIZE, BODY, SMTPUTF8, RET and ENVID as offered."""
+def mail_command(mail: Mail, offers: Offers, *more: str) -> bytes:
+    """MAIL FROM with SIZE, BODY, SMTPUTF8, RET and ENVID as offered, and `more` parameters as they stand."""
     words = [f"MAIL FROM:<{'' if mail.sender is None else mail.sender}>"]
     if "SIZE" in offers:
         words.append(f"SIZE={mail.size}")
@@ -43,7 +43,7 @@ def mail_command(mail: Mail, offers: Offers) -> bytes:
         words.append("SMTPUTF8")
     if "DSN" in offers:
         words += _sender_notification(mail)
-    return _line(words)
+    return _line([*words, *more])
 
 
 def _sender_notification(mail: Mail) -> list[str]:

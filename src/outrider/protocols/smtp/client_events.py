@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from outrider.model.address import Address
 from outrider.model.envelope import BodyType, Recipient, Return
+from outrider.model.mpc import Mpc
 from outrider.model.reply import Reply
 from outrider.protocols.smtp.client_offers import Offers
 from outrider.protocols.smtp.client_states import Ending, Stage
@@ -43,6 +44,8 @@ class Mail:
     smtputf8: bool = False
     ret: Return = Return.UNSPECIFIED
     envelope_id: str = ""
+    mpc: Mpc | None = None
+    """Sent by AMTP's client only."""
     content: bytes | None = field(default=None, repr=False)
     """The whole of it where it is at hand; None when the core has to ask for it (:class:`ContentWanted`)."""
 

@@ -119,6 +119,7 @@ def prepare_mail(
         smtputf8="SMTPUTF8" in offers and _has_utf8(envelope, batch),
         ret=envelope.ret,
         envelope_id=envelope.envelope_id,
+        mpc=envelope.mpc,
         content=content,
     )
 

@@ -20,6 +20,7 @@ from outrider.protocols.smtp.reply_reader import one_line
 _STATUS: Final = {
     End.QUIT: "4.4.2",
     End.REFUSED: "4.3.2",
+    End.NOT_BELIEVED: "4.7.8",
     End.CLOSING: "4.3.2",
     End.LOST: "4.4.2",
     End.TIMED_OUT: "4.4.2",
@@ -75,13 +76,14 @@ def _asks_for_failed_tls(reply: Reply, server: ServerView) -> bool:
 
 def ending_result(ending: Ending, server: ServerView) -> DeliveryResult:
     """For whom the session ended without an answer; before any mail, of the session as a whole."""
-    if ending.reply is not None and ending.how is not End.QUIT:
+    if ending.reply is not None and ending.how not in (End.QUIT, End.NOT_BELIEVED):
         return reply_result(ending.reply, server)
     text = ending.text
+    code = ending.reply.code if ending.reply is not None and ending.how is End.NOT_BELIEVED else 0
     if ending.stage is Stage.VERDICT and ending.how in _UNCLEAR:
         text += "; the message may have been delivered"
     return DeliveryResult(
-        Kind.DEFERRED, _STATUS[ending.how], text, 0, server.remote, server.protocol, server.tls
+        Kind.DEFERRED, _STATUS[ending.how], text, code, server.remote, server.protocol, server.tls
     )
 
 

@@ -59,6 +59,7 @@ class Move(Enum):
     TLS_BEGUN = auto()
     AUTH_SENT = auto()
     AUTH_ENDED = auto()
+    HELLO_AGAIN = auto()
     MAIL_SENT = auto()
     CONTENT_WANTED = auto()
     CONTENT_SENT = auto()
@@ -75,6 +76,7 @@ TRANSITIONS: Final[dict[tuple[State, Move], State]] = {
     (State.HANDSHAKE, Move.TLS_BEGUN): State.GREETING,  # RFC 3207 4.2: EHLO anew, nothing is remembered
     (State.READY, Move.AUTH_SENT): State.LOGIN,
     (State.LOGIN, Move.AUTH_ENDED): State.READY,
+    (State.READY, Move.HELLO_AGAIN): State.GREETING,  # AMTP-20: what is offered depends on who asks
     (State.READY, Move.MAIL_SENT): State.ENVELOPE,
     (State.ENVELOPE, Move.CONTENT_WANTED): State.CONTENT,
     (State.ENVELOPE, Move.CONTENT_SENT): State.VERDICT,
@@ -110,6 +112,8 @@ class End(Enum):
     """In order."""
     REFUSED = "refused"
     """By the greeting, or by the reply to EHLO and HELO: the reply says for how long."""
+    NOT_BELIEVED = "not believed"
+    """AMTP: 504 to EHLO. The server does not believe that we are who we say (AMTP-8)."""
     CLOSING = "closing"
     """421, at whatever moment (RFC 5321 section 3.8)."""
     LOST = "lost"

@@ -8,7 +8,7 @@ already made sure that the line is printable UTF-8 (`is_text`) and bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -16,6 +16,7 @@ from typing import Final
 
 from outrider.model.address import Address, AddressError, parse_path
 from outrider.model.envelope import BodyType, Notify, Return
+from outrider.model.mpc import Mpc
 from outrider.model.reply import Reply
 from outrider.model.transaction import MailRequest, RecipientRequest
 from outrider.protocols.smtp import replies
@@ -111,6 +112,12 @@ def parse_auth(argument: bytes) -> tuple[str, bytes | None]:
     return mechanism.decode("ascii").upper(), initial if blank else None
 
 
+def no_argument(argument: bytes) -> None:
+    """Raises CommandError unless there is none."""
+    if argument:
+        raise CommandError(replies.NO_ARGUMENT_ALLOWED)
+
+
 def parse_chunk(argument: bytes) -> tuple[int, bool]:
     """Octets of the chunk, and whether it is the last (RFC 3030 section 2)."""
     digits, blank, last = argument.partition(b" ")
@@ -165,7 +172,9 @@ def _each_parameter(parameters: bytes) -> list[tuple[bytes, bytes | None]]:
 
 
 @dataclass(slots=True)
-class _MailParameters:
+class MailParameters:
+    """What MAIL asks for, while it is being read."""
+
     size: int = 0
     body_type: BodyType = BodyType.SEVEN_BIT
     smtputf8: bool = False
@@ -174,18 +183,29 @@ class _MailParameters:
     hold_for: int = 0
     hold_until: float = 0.0
     auth: str = ""
+    mpc: Mpc | None = None
 
 
-def parse_mail(argument: bytes, *, extended: bool) -> MailRequest:
-    """``FROM:<path> parameters``. `extended`: EHLO (or LHLO) was said, so that parameters are allowed."""
+MailParameterReader = Callable[[MailParameters, bytes | None], None]
+"""Takes the value of one parameter, None for a keyword without one. Raises CommandError."""
+
+
+def parse_mail(
+    argument: bytes, *, extended: bool, readers: Mapping[bytes, MailParameterReader] | None = None
+) -> MailRequest:
+    """``FROM:<path> parameters``. `extended`: EHLO (or LHLO) was said, so that parameters are allowed.
+
+    `readers` are the parameters that there are, by keyword; those of SMTP by default.
+    """
+    readers = MAIL_PARAMETERS if readers is None else readers
     path, parameters = _split_path(argument, b"FROM:", replies.MAIL_SYNTAX)
     if not parameters:
         return MailRequest(_sender(path, smtputf8=False))
     if not extended:
         raise CommandError(replies.PARAMETERS_NEED_EHLO)
-    asked = _MailParameters()
+    asked = MailParameters()
     for keyword, value in _each_parameter(parameters):
-        read = _MAIL_PARAMETERS.get(keyword)
+        read = readers.get(keyword)
         if read is None:
             raise CommandError(replies.UNKNOWN_PARAMETER)
         read(asked, value)
@@ -201,6 +221,7 @@ def parse_mail(argument: bytes, *, extended: bool) -> MailRequest:
         asked.hold_for,
         asked.hold_until,
         asked.auth,
+        asked.mpc,
     )
 
 
@@ -212,7 +233,7 @@ def _sender(path: bytes, *, smtputf8: bool) -> Address | None:
     return sender
 
 
-def _read_size(asked: _MailParameters, value: bytes | None) -> None:
+def _read_size(asked: MailParameters, value: bytes | None) -> None:
     size = maybe_number(value or b"", MAX_SIZE_DIGITS)
     if size is None:
         raise CommandError(replies.BAD_SIZE)
@@ -222,14 +243,14 @@ def _read_size(asked: _MailParameters, value: bytes | None) -> None:
 _BODY_TYPES: Final = {kind.value.encode(): kind for kind in BodyType}
 
 
-def _read_body(asked: _MailParameters, value: bytes | None) -> None:
+def _read_body(asked: MailParameters, value: bytes | None) -> None:
     kind = _BODY_TYPES.get((value or b"").upper())
     if kind is None:
         raise CommandError(replies.BAD_BODY)
     asked.body_type = kind
 
 
-def _read_smtputf8(asked: _MailParameters, value: bytes | None) -> None:
+def _read_smtputf8(asked: MailParameters, value: bytes | None) -> None:
     if value is not None:
         raise CommandError(replies.NO_VALUE_ALLOWED)
     asked.smtputf8 = True
@@ -238,33 +259,33 @@ def _read_smtputf8(asked: _MailParameters, value: bytes | None) -> None:
 _RETURNS: Final = {b"FULL": Return.FULL, b"HDRS": Return.HEADERS}
 
 
-def _read_ret(asked: _MailParameters, value: bytes | None) -> None:
+def _read_ret(asked: MailParameters, value: bytes | None) -> None:
     ret = _RETURNS.get((value or b"").upper())
     if ret is None:
         raise CommandError(replies.BAD_RET)
     asked.ret = ret
 
 
-def _read_envid(asked: _MailParameters, value: bytes | None) -> None:
+def _read_envid(asked: MailParameters, value: bytes | None) -> None:
     if not value or len(value) > MAX_ENVID_OCTETS:
         raise CommandError(replies.BAD_ENVID)
     asked.envelope_id = _xtext(value, replies.BAD_ENVID)
 
 
-def _read_auth(asked: _MailParameters, value: bytes | None) -> None:
+def _read_auth(asked: MailParameters, value: bytes | None) -> None:
     if not value:
         raise CommandError(replies.BAD_AUTH_PARAMETER)
     asked.auth = _xtext(value, replies.BAD_AUTH_PARAMETER) if value != b"<>" else "<>"
 
 
-def _read_hold_for(asked: _MailParameters, value: bytes | None) -> None:
+def _read_hold_for(asked: MailParameters, value: bytes | None) -> None:
     seconds = maybe_number(value or b"", MAX_HOLD_DIGITS)
     if not seconds:
         raise CommandError(replies.BAD_HOLD)
     asked.hold_for = seconds
 
 
-def _read_hold_until(asked: _MailParameters, value: bytes | None) -> None:
+def _read_hold_until(asked: MailParameters, value: bytes | None) -> None:
     text = (value or b"").decode("ascii", "replace").upper()
     if not _DATE_TIME.fullmatch(text):
         raise CommandError(replies.BAD_HOLD)
@@ -276,7 +297,7 @@ def _read_hold_until(asked: _MailParameters, value: bytes | None) -> None:
     asked.hold_until = max(moment, 1.0)
 
 
-_MAIL_PARAMETERS: Final[dict[bytes, Callable[[_MailParameters, bytes | None], None]]] = {
+MAIL_PARAMETERS: Final[Mapping[bytes, MailParameterReader]] = {
     b"SIZE": _read_size,
     b"BODY": _read_body,
     b"SMTPUTF8": _read_smtputf8,

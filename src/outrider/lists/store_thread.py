@@ -1,0 +1,66 @@
+"""The store from an event loop: one thread of its own, opened when it is first needed, opened anew after
+trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from outrider.config.schema import Config
+from outrider.lists.database import Database, PostgresDatabase, SqliteDatabase, StoreUnavailable
+from outrider.lists.store import ListStore
+
+T = TypeVar("T")
+FILE = Path("lists") / "lists.sqlite"
+"""Below data_dir."""
+
+
+def open_store(config: Config, data_dir: Path) -> ListStore:
+    """The store that the settings mean. Raises StoreUnavailable."""
+    database: Database
+    if config.spool.backend == "postgresql":
+        database = PostgresDatabase(config.spool.dsn)
+    else:
+        database = SqliteDatabase(data_dir / FILE)
+    try:
+        return ListStore(database)
+    except BaseException:
+        database.close()
+        raise
+
+
+class StoreThread:
+    """Runs what is to be done with the store, one thing after the other."""
+
+    def __init__(self, opener: Callable[[], ListStore]) -> None:
+        self._opener = opener
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lists")
+        self._store: ListStore | None = None
+
+    async def call(self, work: Callable[[ListStore], T]) -> T:
+        """What `work` gives. Raises StoreUnavailable."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, work)
+
+    def _run(self, work: Callable[[ListStore], T]) -> T:
+        if self._store is None:
+            self._store = self._opener()
+        try:
+            return work(self._store)
+        except StoreUnavailable:
+            # A connection that was lost does not come back; the next call makes another.
+            self._store.close()
+            self._store = None
+            raise
+
+    def close(self) -> None:
+        """Wait for what is being done, and give the database up."""
+        self._pool.submit(self._close)
+        self._pool.shutdown(wait=True)
+
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None

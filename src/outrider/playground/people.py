@@ -1,0 +1,65 @@
+"""The people of the small Internet: who logs in where, and with what."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from outrider.identity.credentials import format_user, make_user
+from outrider.playground.internet import Internet, lay_down
+from outrider.runtime.private_files import write_private
+
+PASSWORD = "the playground's only secret"  # noqa: S105 - printed for the visitor, good for loopback alone
+
+LOGINS: dict[str, dict[str, tuple[str, ...]]] = {
+    "alpha": {
+        "ann": ("@alpha.example",),
+        "bob": ("bob@alpha.example",),
+        "offers": ("offers@shop.example",),
+        "party": ("party@alpha.example",),
+    },
+    "isp": {
+        "rosa@isp.example": ("rosa@isp.example",),
+        "sam@isp.example": ("sam@isp.example",),
+    },
+}
+"""Site to login to the addresses that it may send as."""
+
+
+@dataclass(frozen=True, slots=True)
+class Laptop:
+    """Somebody's own computer, somewhere on the Internet, with a certificate of their provider (AMTP-19)."""
+
+    owner: str
+    """Mail address and login; the certificate names it, and the host."""
+    address: str
+    network: str
+
+    @property
+    def hostname(self) -> str:
+        """What it calls itself."""
+        return f"laptop-of-{self.owner.replace('@', '.')}"
+
+    def files(self, internet: Internet) -> tuple[Path, Path]:
+        """Its certificate and key."""
+        return internet.folder / f"{self.hostname}.pem", internet.folder / f"{self.hostname}.key"
+
+
+ROSA = Laptop("rosa@isp.example", "127.0.6.77", "isp")
+SAM = Laptop("sam@isp.example", "127.0.6.78", "isp")
+
+
+def settle_in(internet: Internet) -> None:
+    """Make the files of logins, and the laptops' certificates."""
+    for site, logins in LOGINS.items():
+        lines = [f"{_user(name, senders)}\n" for name, senders in logins.items()]
+        write_private(internet.sites[site].folder / "users", "".join(lines).encode())
+    for laptop in (ROSA, SAM):
+        issued = internet.issue([laptop.hostname], laptop.network, mailboxes=[laptop.owner])
+        lay_down(internet.folder, laptop.hostname, issued)
+
+
+def _user(name: str, senders: tuple[str, ...]) -> str:
+    salt, scram_salt = secrets.token_bytes(16), secrets.token_bytes(16)
+    return format_user(make_user(name, PASSWORD, salt=salt, scram_salt=scram_salt, senders=senders))

@@ -1,0 +1,130 @@
+"""Which Mail Policy Codes are declared as denied: computed from the rules that will refuse them (ITP-4b).
+
+EHLO comes before sender and recipients, so a rule is asked here of what is known of the *session* alone, and
+answers yes, no, or "that depends". A code is declared as denied when mail with it is sure never to be taken,
+whatever the message: when the walk down the rules comes to a refusal that applies for certain, having met
+nothing on the way that might have let it go on. The declaration is sound, then (what is denied is not taken;
+the reply may be 451 where a look-up failed), and complete as far as a session's facts go (a refusal for the
+code that hangs on them alone is declared). What else is refused, MAIL and RCPT will say.
+
+A refusal that would meet every code is not one for its code, and not declared: the reply to MAIL gives the
+true reason, and the client does not bounce mail for a policy that there is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from outrider.model.facts import Fact, Facts, Provenance
+from outrider.model.mpc import ABOUT_POLICY, LEGAL, Mpc
+from outrider.model.verdict import Action, Stage
+from outrider.policy.conditions import Condition
+from outrider.policy.fact_names import LOOKUP_FAILED
+from outrider.policy.rules import MPC, CompiledRule
+
+Rules = tuple[CompiledRule, ...]
+
+
+class Answer(Enum):
+    """Whether something holds for every message of the session, for none, or for some."""
+
+    YES = "yes"
+    NO = "no"
+    DEPENDS = "depends"
+
+
+def facts_that_announcements_follow(rules: Rules) -> tuple[str, ...] | None:
+    """Names of the session's facts on which declarations may hang; None when no rule names a code at a stage
+    that could be announced."""
+    asked = [rule for rule in rules if {Stage.SENDER, Stage.RECIPIENT} & set(rule.stages)]
+    if not any(rule.names(MPC) for rule in asked):
+        return None
+    kinds = {condition.fact for rule in asked for condition in rule.conditions}
+    names = {kind.name for kind in kinds if kind.of_session is not None}
+    return (*sorted(names), LOOKUP_FAILED)
+
+
+def codes_not_denied(at_sender: Rules, at_recipient: Rules, session: Facts) -> frozenset[Mpc]:
+    """The codes of which the session's facts do not make a refusal certain, at MAIL or for every recipient.
+
+    `session` holds what is known when EHLO is answered; facts of a message in it are not looked at.
+    """
+    if any(_refuses_all(rules, session) for rules in (at_sender, at_recipient)):
+        return frozenset(LEGAL)
+    return frozenset(
+        code
+        for code in LEGAL
+        if code == ABOUT_POLICY
+        or not any(_refuses(rules, session, code) for rules in (at_sender, at_recipient))
+    )
+
+
+def _refuses(rules: Rules, session: Facts, code: Mpc) -> bool:
+    """Whether every message of that code is turned away at the stage that these rules are asked at, by a
+    refusal if by nothing else before."""
+    claimed = Fact(MPC, str(code), Provenance.PROVEN)
+    for rule in rules:
+        if rule.action is Action.TAG:
+            continue
+        applies = _applies(rule, session, claimed)
+        if applies is Answer.NO:
+            continue
+        if applies is Answer.YES:
+            return rule.action is Action.REFUSE
+        if rule.admits:
+            return False  # what else may turn it away changes nothing for a refusal further down
+    return False
+
+
+def _refuses_all(rules: Rules, session: Facts) -> bool:
+    """Whether even mail about mail policy is refused, which never is for its code (AMTP-9)."""
+    asked: list[CompiledRule] = []
+    for rule in rules:
+        if not rule.names(MPC):
+            asked.append(rule)
+        elif rule.admits and _may_admit_some_code(rule, session):
+            break
+    return _refuses(tuple(asked), session, ABOUT_POLICY)
+
+
+def _may_admit_some_code(rule: CompiledRule, session: Facts) -> bool:
+    codes = (Fact(MPC, str(code), Provenance.PROVEN) for code in LEGAL)
+    return any(_applies(rule, session, code) is not Answer.NO for code in codes)
+
+
+def _applies(rule: CompiledRule, session: Facts, code: Fact) -> Answer:
+    demanded = _all(_holds(condition, session, code) for condition in rule.when)
+    if demanded is Answer.NO or not rule.unless:
+        return demanded
+    exempted = _all(_holds(condition, session, code) for condition in rule.unless)
+    return _all((demanded, _not(exempted)))
+
+
+def _holds(condition: Condition, session: Facts, code: Fact) -> Answer:
+    kind = condition.fact
+    if kind.name == MPC:
+        if condition.wants_absence or not condition.test(code.value):
+            return Answer.NO
+        # Whether the account is bound to its code is known at MAIL.
+        return Answer.YES if condition.at_least is Provenance.CLAIMED else Answer.DEPENDS
+    if not kind.is_settled_by_session(condition.at_least):
+        return Answer.DEPENDS
+    if kind.looked_up and session.get(kind.name) is None:
+        return Answer.DEPENDS
+    return Answer.YES if condition.holds(session) else Answer.NO
+
+
+def _all(answers: Iterable[Answer]) -> Answer:
+    """Yes when all are, no when any is."""
+    found = Answer.YES
+    for answer in answers:
+        if answer is Answer.NO:
+            return Answer.NO
+        if answer is Answer.DEPENDS:
+            found = Answer.DEPENDS
+    return found
+
+
+def _not(answer: Answer) -> Answer:
+    return {Answer.YES: Answer.NO, Answer.NO: Answer.YES, Answer.DEPENDS: Answer.DEPENDS}[answer]

@@ -1,0 +1,1 @@
+"""What lists say, and what is made of it."""
