@@ -42,6 +42,12 @@ class Sheet:
         """All rounds."""
         return [one for one in self.record.figures if (one.shape, one.subject) == (shape.name, server)]
 
+    def taking_part(self, shapes: Iterable[Shape]) -> list[str]:
+        """The servers that were measured with any of the shapes."""
+        names = {shape.name for shape in shapes}
+        measured = {figure.subject for figure in self.record.figures if figure.shape in names}
+        return [server for server in self.servers if server in measured]
+
     def median(self, shape: Shape, server: str, of: Callable[[Figure], float]) -> float | None:
         """None if it did not take part."""
         values = [of(figure) for figure in self.figures(shape, server)]
@@ -98,9 +104,11 @@ def _facts(record: Record) -> str:
 
 
 def _table(sheet: Sheet, shapes: Iterable[Shape], cell: Callable[[list[Figure]], str]) -> str:
-    rows = [_row("load", *sheet.servers), "| --- |" + " ---: |" * len(sheet.servers)]
+    shapes = list(shapes)
+    servers = sheet.taking_part(shapes)
+    rows = [_row("load", *servers), "| --- |" + " ---: |" * len(servers)]
     for shape in shapes:
-        found = [sheet.figures(shape, server) for server in sheet.servers]
+        found = [sheet.figures(shape, server) for server in servers]
         rows.append(_row(shape.name, *(cell(figures) if figures else "-" for figures in found)))
     return "\n".join(rows)
 
@@ -230,13 +238,13 @@ def _ratio(ours: float | None, theirs: float | None) -> str:
 def drawing(record: Record) -> str:
     """The rates as a chart (SVG)."""
     sheet = Sheet(record)
+    rated = [shape for shape in sheet.shapes if shape.kind in RATED]
     groups = []
-    for shape in sheet.shapes:
-        if shape.kind in RATED:
-            medians = {name: sheet.median(shape, name, lambda one: one.rate) for name in sheet.servers}
-            bars = [Bar(name, value) for name, value in medians.items() if value is not None]
-            groups.append(Group(shape.name, tuple(bars)))
-    return chart("Messages a second, medians", groups, sheet.servers)
+    for shape in rated:
+        medians = {name: sheet.median(shape, name, lambda one: one.rate) for name in sheet.servers}
+        bars = [Bar(name, value) for name, value in medians.items() if value is not None]
+        groups.append(Group(shape.name, tuple(bars)))
+    return chart("Messages a second, medians", groups, sheet.taking_part(rated))
 
 
 def put_between(page: str, text: str) -> str:

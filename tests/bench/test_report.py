@@ -131,3 +131,9 @@ def test_amtp_stands_beside_the_clear_with_its_ratio() -> None:
 def test_handshakes_are_told_for_a_cpu_second() -> None:
     text = tables(record(figure(Kind.HANDSHAKE, OURS, 2.0)))
     assert "| Outrider, 2 workers | 500 (500-500) | 0.50 | 2,000 |" in text
+
+
+def test_who_only_does_handshakes_has_no_column_among_those_who_take_mail() -> None:
+    text = tables(record(figure(Kind.ACCEPT, OURS, 1.0), figure(Kind.HANDSHAKE, EXIM, 2.0)))
+    assert f"| load | {OURS} |" in text
+    assert f"| {EXIM} | 500" in text

@@ -74,7 +74,9 @@ class Metrics:
             "partner_terms_broken", "Messages that broke terms agreed with a partner", "partner", "outcome"
         )
         self.list_copies = self._counter("list_copies", "Copies made for members", "list")
-        self.list_members = self._counter("list_members", "Members that joined, left, were suspended", "list", "what")
+        self.list_members = self._counter(
+            "list_members", "Members that joined, left, were suspended", "list", "what"
+        )
         self.vacation = self._counter("vacation", "Mail for users who are away", "result")
         self.rules = self._counter("policy_verdicts", "Verdicts of policy rules", "rule", "action")
 

@@ -107,20 +107,22 @@ def _invitation(internet: Internet) -> str:
     outrider = (
         os.path.relpath(program) if program.name == "outrider" else f"{sys.executable} -m outrider.cli.main"
     )
-    alpha, beta, bank = (internet.sites[name] for name in ("alpha", "beta", "bank"))
+    alpha, beta, bank, mallory = (internet.sites[name] for name in ("alpha", "beta", "bank", "mallory"))
     return f"""
 The sites go on running. Try, in another terminal:
 
   {outrider} queue list --config {alpha.config}
   {outrider} explain ID --config {alpha.config}
-  {outrider} explain ID --config {beta.config}
   {outrider} policy test --config {alpha.config} --fact header.subject="lottery win"
   swaks --server {alpha.plan.address}:{SUBMISSION_PORT} --tls --auth-user ann --auth-password "{PASSWORD}" \\
         --from ann@alpha.example --to carol@beta.example
   swaks --server {beta.plan.address}:{SMTP_PORT} --tls --from you@there.example --to carol@beta.example
   ls {beta.folder}/mail/beta.example/carol/new
-  openssl s_client -quiet -connect {beta.plan.address}:{AMTP_PORT} -bind {bank.plan.address} \\
-        -cert {bank.folder}/host.pem -key {bank.folder}/host.key      # then: EHLO {bank.plan.hostname}
+  {outrider} partner test bank --config {beta.config}
+  {outrider} cert check --own --config {mallory.config}
+  openssl s_client -quiet -crlf -connect {beta.plan.address}:{AMTP_PORT} -bind {bank.plan.address} \\
+        -cert {bank.folder}/host.pem -key {bank.folder}/host.key
+        # then: EHLO {bank.plan.hostname}, and MAIL FROM:<teller@bank.example> MPC=com/customer
   tail -f {alpha.folder}/log
 
 Ctrl-C ends it and removes everything."""
