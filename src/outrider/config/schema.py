@@ -444,10 +444,23 @@ class Partner(Section, frozen=True):
 class TrustList(Section, frozen=True):
     """A list of hosts or domains that somebody keeps."""
 
-    kind: Literal["block-file", "vouch-file", "dnsbl", "dnswl", "rhsbl", "rhswl", "vbr", "issuer"]
-    """What it lists and which way it counts. dnsbl, dnswl: clients' addresses; rhsbl, rhswl: domains of senders and proven names of hosts; vbr: domains that a vouching service vouches for (RFC 5518); issuer: domains of certificates' issuers, to block; the files: any of these."""
+    kind: Literal[
+        "block-file",
+        "vouch-file",
+        "dnsbl",
+        "dnswl",
+        "rhsbl",
+        "rhswl",
+        "vbr",
+        "issuer",
+        "block-broker",
+        "vouch-broker",
+    ]
+    """What it lists and which way it counts. dnsbl, dnswl: clients' addresses; rhsbl, rhswl: domains of senders and proven names of hosts; vbr: domains that a vouching service vouches for (RFC 5518); issuer: domains of certificates' issuers, to block; the files and the brokers, which are plug-ins: any of these."""
     source: str
-    """The list's DNS zone; for the files, and for issuer when there is a `/` in it, a path."""
+    """The list's DNS zone; for the files, and for issuer when there is a `/` in it, a path; for a broker the name of its entry point in the group `outrider.trust`."""
+    options: dict[str, object] = field(default_factory=dict)
+    """For a broker: what it is called with."""
     weight: Annotated[int, Meta(ge=0, le=1000)] = 1
     """What a hit adds to `trust.score` (block) or takes from it (vouch)."""
     codes: tuple[str, ...] = ()

@@ -177,13 +177,13 @@ def _announced_late(rule: CompiledRule, _: tuple[CompiledRule, ...], __: Surroun
         yield Finding("not-announced", rule, (), text)
 
 
-_BLOCKING = {"block-file", "dnsbl", "rhsbl", "issuer"}
-_VOUCHING = {"vouch-file", "dnswl", "rhswl", "vbr"}
+_BLOCKING = {"block-file", "dnsbl", "rhsbl", "issuer", "block-broker"}
+_VOUCHING = {"vouch-file", "dnswl", "rhswl", "vbr", "vouch-broker"}
 _SUPPLIED_BY = {
-    "client.listed": {"block-file", "dnsbl"},
-    "client.vouched": {"vouch-file", "dnswl"},
-    "sender.domain.listed": {"block-file", "rhsbl"},
-    "sender.domain.vouched": {"vouch-file", "rhswl", "vbr"},
+    "client.listed": {"block-file", "dnsbl", "block-broker"},
+    "client.vouched": {"vouch-file", "dnswl", "vouch-broker"},
+    "sender.domain.listed": {"block-file", "rhsbl", "block-broker"},
+    "sender.domain.vouched": {"vouch-file", "rhswl", "vbr", "vouch-broker"},
     "trust.listed": _BLOCKING,
     "trust.vouched": _VOUCHING,
     "trust.score": _BLOCKING | _VOUCHING,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from outrider.delivery.lookup import LookupFailed, NoRecords, NoSuchName
 from outrider.model.facts import Facts
 from outrider.reception.trust_files import WatchedList
 from outrider.trust.assessment import CLIENT_FACTS, Assessment, Finding
+from outrider.trust.brokers import Broker, broker_said
 from outrider.trust.lists import NamedList
 from outrider.trust.observer import TrustObserver
 from outrider.trust.questions import (
@@ -50,6 +51,10 @@ class ListRecords:
     ttl_s: float = 0.0
 
 
+_Ask = Callable[[], Awaitable[tuple[Answer, float]]]
+"""Brings an answer, and for how many seconds it holds; 0 = not at all."""
+
+
 class ListLookup(Protocol):
     """The resolver as lists are asked through it. Each call ends in bounded time."""
 
@@ -76,6 +81,8 @@ class TrustParts:
     cache_s: float
     owner_of: OwnerOf = lambda domain: ""
     """The partner entry of a sender domain."""
+    brokers: Mapping[str, Broker] = field(default_factory=dict)
+    """By the list's name, for every list that is a broker."""
 
 
 @dataclass(slots=True)
@@ -136,9 +143,9 @@ class TrustSource:
     async def probe(self, one: NamedList) -> str:
         """What is wrong with a list, by the entries that RFC 5782 section 5 demands of it; "" = it is alive.
 
-        Files are read already; a vouching service has no such entries.
+        Files are read already; vouching services and brokers have no such entries.
         """
-        if one.is_file or one.kind == "vbr":
+        if one.is_file or one.is_broker or one.kind == "vbr":
             return ""
         whole = replace(one, codes=())  # whatever of its answers count here, it must have the entry
         for question, wanted in zip(probe_questions(one), (Said.HIT, Said.MISS), strict=True):
@@ -159,29 +166,38 @@ class TrustSource:
         if one.is_file:
             entry = (await self._parts.files[one.name].entries()).entry_for(subject)
             return Answer(Said.HIT, entry) if entry else Answer(Said.MISS)
+        if one.is_broker:
+            broker = self._parts.brokers[one.name]
+            return await self._remembered(one, str(subject), lambda: _ask_broker(broker, subject))
         question = question_about(one, subject)
         if question is None:
             return Answer(Said.MISS, "no such name can be in DNS")
-        known = self._memory.get((one.name, question.name), self._parts.clock())
+        control = control_question(one, subject)
+        return await self._remembered(
+            one, question.name, lambda: self._ask_and_control(one, question, control)
+        )
+
+    async def _remembered(self, one: NamedList, about: str, ask: _Ask) -> Answer:
+        known = self._memory.get((one.name, about), self._parts.clock())
         if known is not None:
             self._parts.observer.answer_remembered(one.name)
             return known
         if self._standing[one.name].rests_until > self._parts.clock():
             return Answer(Said.SILENT, "did not answer a moment ago, and rests")
-        return await self._ask_in_time(one, question, control_question(one, subject))
+        return await self._ask_in_time(one, about, ask)
 
-    async def _ask_in_time(self, one: NamedList, question: Question, control: Question | None) -> Answer:
+    async def _ask_in_time(self, one: NamedList, about: str, ask: _Ask) -> Answer:
         began = self._parts.clock()
         try:
             async with asyncio.timeout(one.timeout_s):
-                answer, ttl_s = await self._ask_and_control(one, question, control)
+                answer, ttl_s = await ask()
         except TimeoutError:
             answer, ttl_s = Answer(Said.SILENT, f"no answer in {one.timeout_s:g} s"), 0.0
         now = self._parts.clock()
         self._parts.observer.list_answered(one.name, answer.said.value, now - began)
         self._keep_standing(one, answer, now)
         if ttl_s > 0:
-            self._memory.put((one.name, question.name), answer, now + min(ttl_s, self._parts.cache_s))
+            self._memory.put((one.name, about), answer, now + min(ttl_s, self._parts.cache_s))
         return answer
 
     async def _ask_and_control(
@@ -227,3 +243,13 @@ class TrustSource:
         if not standing.is_out and standing.rests_until > now:
             standing.is_out = True
             self._parts.observer.list_fell_silent(one.name, answer.said.value, answer.detail)
+
+
+async def _ask_broker(broker: Broker, subject: Subject) -> tuple[Answer, float]:
+    """A plug-in's word; whatever it raises is its silence."""
+    try:
+        return broker_said(await broker.ask(subject))
+    except TimeoutError:
+        raise
+    except Exception as error:
+        return Answer(Said.SILENT, f"{type(error).__name__}: {error}"[:200]), 0.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal
 
@@ -11,7 +11,18 @@ from outrider.config.schema import Trust, TrustList
 from outrider.model.address import AddressError, parse_domain
 from outrider.trust.subjects import Role, Subject
 
-Kind = Literal["block-file", "vouch-file", "dnsbl", "dnswl", "rhsbl", "rhswl", "vbr", "issuer"]
+Kind = Literal[
+    "block-file",
+    "vouch-file",
+    "dnsbl",
+    "dnswl",
+    "rhsbl",
+    "rhswl",
+    "vbr",
+    "issuer",
+    "block-broker",
+    "vouch-broker",
+]
 
 _ANSWERS = IPv4Network("127.0.0.0/8")
 _ERRORS = IPv4Network("127.255.255.0/24")
@@ -30,8 +41,11 @@ _ROLES: dict[str, frozenset[Role]] = {
     "rhswl": _ALL_NAMES,
     "vbr": frozenset({Role.DOMAIN}),
     "issuer": frozenset({Role.ISSUER}),
+    "block-broker": frozenset(Role),
+    "vouch-broker": frozenset(Role),
 }
-_VOUCHING = frozenset({"vouch-file", "dnswl", "rhswl", "vbr"})
+_VOUCHING = frozenset({"vouch-file", "dnswl", "rhswl", "vbr", "vouch-broker"})
+_PROVEN_ONLY = frozenset({"vbr", "vouch-broker"})
 
 
 class TrustError(ValueError):
@@ -46,13 +60,15 @@ class NamedList:
     """Ours for it."""
     kind: Kind
     source: str
-    """A path, or a zone in lower-case A-labels."""
+    """A path, a zone in lower-case A-labels, or the name of a broker's entry point."""
     weight: int
     codes: tuple[IPv4Network, ...]
     """Answers that count; () = the default."""
     types: frozenset[str]
     """vbr: types of mail that count beside `all`."""
     timeout_s: float
+    options: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """What a broker is called with."""
 
     @property
     def vouches(self) -> bool:
@@ -64,13 +80,18 @@ class NamedList:
         """Whether it is a file, and not in DNS."""
         return self.kind in ("block-file", "vouch-file") or (self.kind == "issuer" and "/" in self.source)
 
+    @property
+    def is_broker(self) -> bool:
+        """Whether it is a plug-in."""
+        return self.kind.endswith("-broker")
+
     def asks_about(self, subject: Subject) -> bool:
         """Whether the list knows such subjects.
 
         What is vouched for must be authenticated first (RFC 5518 section 1): a name that is merely claimed is
         not asked about.
         """
-        return subject.role in _ROLES[self.kind] and (subject.is_proven or self.kind != "vbr")
+        return subject.role in _ROLES[self.kind] and (subject.is_proven or self.kind not in _PROVEN_ONLY)
 
     def counts(self, answer: IPv4Address) -> bool:
         """Whether an A record says "listed" (RFC 5782 section 2.3)."""
@@ -105,14 +126,20 @@ def _compiled(name: str, one: TrustList) -> NamedList:
     ):
         raise TrustError(f"trust.lists: {name!r}: a list's name has 1 to 40 letters, digits, hyphens")
     is_file = one.kind.endswith("-file") or (one.kind == "issuer" and "/" in one.source)
+    is_broker = one.kind.endswith("-broker")
     if not one.source:
-        raise TrustError(f"{key}.source: is empty; give the {'path of a file' if is_file else 'zone in DNS'}")
+        what = "path of a file" if is_file else "name of a broker" if is_broker else "zone in DNS"
+        raise TrustError(f"{key}.source: is empty; give the {what}")
+    if one.options and not is_broker:
+        raise TrustError(f"{key}.options: are for brokers; remove them")
+    if is_broker and one.codes:
+        raise TrustError(f"{key}.codes: are for lists in DNS; a broker has options")
     if is_file and one.codes:
         raise TrustError(f"{key}.codes: a file gives no answers to choose from; remove it")
-    source = one.source if is_file else _zone(f"{key}.source", one.source)
+    source = one.source if is_file or is_broker else _zone(f"{key}.source", one.source)
     types = frozenset(_types(f"{key}.codes", one.codes)) if one.kind == "vbr" else frozenset()
     codes = () if one.kind == "vbr" else tuple(_codes(f"{key}.codes", one.codes))
-    return NamedList(name, one.kind, source, one.weight, codes, types, one.timeout)
+    return NamedList(name, one.kind, source, one.weight, codes, types, one.timeout, one.options)
 
 
 def _zone(key: str, text: str) -> str:
