@@ -16,6 +16,8 @@ from tests.peers.rooms import wait_until
 from tests.peers.warden import processes_below
 
 RUN_THAT_HANGS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 import time
 from tests.peers.addresses import loopback_address
 from tests.peers.postfix import PostfixServer
