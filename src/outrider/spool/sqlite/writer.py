@@ -3,8 +3,6 @@
 Between event loop and disk there is one connection, and it is used by one side at a time. The loop writes
 the rows of a batch itself - a handful of statements, some ten microseconds for a message - and hands the
 transaction to a thread, which commits it (that is where the disk is waited for), and wakes the loop once.
-A batch of one or two, while the disk is quick, is committed on the loop: a single session is not to pay for
-two changes of thread what it saves nobody else.
 Requests that read before they write are made in the thread altogether.
 
 Why the rows are not written in the thread: sqlite3 gives the interpreter lock away around every statement,
@@ -60,11 +58,6 @@ comes ends the wait, so nothing that a peer waits for is delayed; a crash in the
 delivery, as it does at any moment between the delivery and its record."""
 ENOUGH = 16
 """So many requests are worth a commit of their own."""
-FEW = 2
-"""So few requests are committed on the loop, as long as commits are quick: with hardly anybody else to be
-served meanwhile, the way to the thread and back would take as long as the disk."""
-QUICK_S = 0.002
-"""A usual commit that takes no longer is quick. One that takes longer sends all to the thread for a while."""
 BUSY_SECONDS = 5.0
 """How long to wait for a stranger (a backup, a shell) that holds the database."""
 REOPEN_SECONDS = 1.0
@@ -138,8 +131,6 @@ class Writer:
         self._reopen_at = 0.0
         self._log_octets = 0
         """About what the log has grown by since it was last looked after."""
-        self._usual_s = 0.0
-        """How long a commit usually takes."""
         self._checkpoint = Checkpoint(path, keeper)
         self.unavailable = ""
         """Why nothing can be written now; "" = it can."""
@@ -197,26 +188,7 @@ class Writer:
         batch = Batch(requests, time.monotonic())
         batch.written = self._write_here(requests)
         self._log_octets += BATCH_OCTETS + sum(one.rows.octets for one in requests if one.rows is not None)
-        if self._is_quicker_here(batch):
-            self._serve(batch)
-            self._measure(batch)
-            self._done(batch)
-        else:
-            self._batches.put(batch)
-
-    def _is_quicker_here(self, batch: Batch) -> bool:
-        """Whether to commit on the loop: when there is hardly anybody else to wait for it."""
-        return (
-            batch.written
-            and len(batch.requests) <= FEW
-            and self._usual_s < QUICK_S
-            and self._log_octets < CHECKPOINT_OCTETS
-        )
-
-    def _measure(self, batch: Batch) -> None:
-        """Remember how long commits take: at once when they take longer, slowly when they get quicker."""
-        took = time.monotonic() - batch.begun_at
-        self._usual_s = took if took > self._usual_s else self._usual_s + (took - self._usual_s) / 16
+        self._batches.put(batch)
 
     def _write_here(self, requests: Sequence[Request]) -> bool:
         """Write the rows into a transaction; False when that is for the thread to do, from the start."""
@@ -255,7 +227,6 @@ class Writer:
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
             self._serve(batch)
-            self._measure(batch)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 if self._log_octets < CHECKPOINT_OCTETS:
                     self._loop.call_soon_threadsafe(self._done, batch)
