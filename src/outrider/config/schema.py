@@ -19,6 +19,18 @@ TlsMode = Literal["none", "starttls", "implicit"]
 InboundChannel = Literal["any", "tls", "tls-mutual", "amtp", "mt2"]
 OutboundChannel = Literal["any", "encrypt", "verify", "mutual", "amtp"]
 SendingProtocol = Literal["amtp", "smtp"]
+TrustKind = Literal[
+    "block-file",
+    "vouch-file",
+    "dnsbl",
+    "dnswl",
+    "rhsbl",
+    "rhswl",
+    "vbr",
+    "issuer",
+    "block-broker",
+    "vouch-broker",
+]
 TlsLevel = Literal["none", "opportunistic", "encrypt", "verify", "fingerprint", "mutual", "dane", "mta-sts"]
 
 
@@ -444,18 +456,7 @@ class Partner(Section, frozen=True):
 class TrustList(Section, frozen=True):
     """A list of hosts or domains that somebody keeps."""
 
-    kind: Literal[
-        "block-file",
-        "vouch-file",
-        "dnsbl",
-        "dnswl",
-        "rhsbl",
-        "rhswl",
-        "vbr",
-        "issuer",
-        "block-broker",
-        "vouch-broker",
-    ]
+    kind: TrustKind
     """What it lists and which way it counts. dnsbl, dnswl: clients' addresses; rhsbl, rhswl: domains of senders and proven names of hosts; vbr: domains that a vouching service vouches for (RFC 5518); issuer: domains of certificates' issuers, to block; the files and the brokers, which are plug-ins: any of these."""
     source: str
     """The list's DNS zone; for the files, and for issuer when there is a `/` in it, a path; for a broker the name of its entry point in the group `outrider.trust`."""

@@ -104,9 +104,7 @@ class LargeMessage:
             self._stream = self._reception.body_stream(self._transaction)
         except Exception as error:
             self._lose(error)
-        waiting = self.write(body)
-        if waiting is not None:
-            await waiting
+        await written(self.write(body))
 
     def write(self, body: bytes) -> Awaitable[None] | None:
         """Write down the next of the body. None: done; else it must be awaited before the next."""
@@ -128,9 +126,7 @@ class LargeMessage:
 
     async def finish(self, body: bytes, *, is_ascii: bool, is_binary: bool) -> Reply:
         """Write down the last of the body and hand the message over. The reply to the message."""
-        waiting = self.write(body)
-        if waiting is not None:
-            await waiting
+        await written(self.write(body))
         stored = await self._finished_body()
         if stored is None:
             return self.refusal or CANNOT_STORE
@@ -159,6 +155,12 @@ class LargeMessage:
         # Whatever it is, it is ours and may pass: the client keeps the message and tries again (SEC-92).
         self.error = error
         self.refusal = CANNOT_STORE
+
+
+async def written(waiting: Awaitable[None] | None) -> None:
+    """Wait until there is room for more, if a write says that there is none now."""
+    if waiting is not None:
+        await waiting
 
 
 async def settle(decision: Decision) -> Reply:

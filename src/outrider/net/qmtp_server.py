@@ -22,7 +22,7 @@ from outrider.model.address import AddressError
 from outrider.model.envelope import BodyType
 from outrider.model.reply import Reply
 from outrider.model.transaction import MailRequest, RecipientRequest
-from outrider.net.incoming_content import IncomingContent, LargeMessage, settle
+from outrider.net.incoming_content import IncomingContent, LargeMessage, settle, written
 from outrider.net.listener import AcceptedConnection
 from outrider.net.smtp_service import new_session
 from outrider.net.tls import TlsTimes, TlsTransport, tls_server_side
@@ -388,9 +388,7 @@ class QmtpServerProtocol(asyncio.Protocol):
             async for piece in parking.pieces():
                 incoming.add(piece)
                 if large is not None:
-                    waiting = large.write(incoming.take())
-                    if waiting is not None:
-                        await waiting
+                    await written(large.write(incoming.take()))
                 elif incoming.outgrows_memory():
                     large = LargeMessage(reception, transaction, incoming.headers or b"")
                     await large.begin(incoming.take())

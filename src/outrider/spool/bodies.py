@@ -341,7 +341,8 @@ class BodyFileWriter:
         self._pending_size = len(octets) - whole
         if self._written - self._told >= WRITE_BACK:
             begin, self._told = self._told, self._written
-            self._files.submit(lambda: self._begin_write_back(begin, self._told - begin))
+            size = self._told - begin
+            self._files.submit(lambda: self._begin_write_back(begin, size))
 
     async def _name_durable(self) -> None:
         """Wait until the file and its name are; a failure in that is raised here."""

@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
-from typing import Literal
 
-from outrider.config.schema import Trust, TrustList
+from outrider.config.schema import Trust, TrustKind, TrustList
 from outrider.model.address import AddressError, parse_domain
 from outrider.trust.subjects import Role, Subject
-
-Kind = Literal[
-    "block-file",
-    "vouch-file",
-    "dnsbl",
-    "dnswl",
-    "rhsbl",
-    "rhswl",
-    "vbr",
-    "issuer",
-    "block-broker",
-    "vouch-broker",
-]
 
 _ANSWERS = IPv4Network("127.0.0.0/8")
 _ERRORS = IPv4Network("127.255.255.0/24")
@@ -58,7 +44,7 @@ class NamedList:
 
     name: str
     """Ours for it."""
-    kind: Kind
+    kind: TrustKind
     source: str
     """A path, a zone in lower-case A-labels, or the name of a broker's entry point."""
     weight: int

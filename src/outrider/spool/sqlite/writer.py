@@ -186,8 +186,9 @@ class Writer:
         self._urgent = len(self._collected) >= ENOUGH or not all(one.can_wait for one in self._collected)
         self._busy = True
         batch = Batch(requests, time.monotonic())
-        batch.written = self._write_here(requests)
-        self._log_octets += BATCH_OCTETS + sum(one.rows.octets for one in requests if one.rows is not None)
+        octets = sum(one.rows.octets for one in requests if one.rows is not None)
+        batch.written = octets <= LARGEST_OCTETS and self._write_here(requests)
+        self._log_octets += BATCH_OCTETS + octets
         self._batches.put(batch)
 
     def _write_here(self, requests: Sequence[Request]) -> bool:
@@ -195,8 +196,6 @@ class Writer:
         connection = self._connection
         rows = [request.rows for request in requests if request.rows is not None]
         if connection is None or self.unavailable or len(rows) < len(requests):
-            return False
-        if sum(one.octets for one in rows) > LARGEST_OCTETS:
             return False
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -211,11 +210,8 @@ class Writer:
 
     def _done(self, batch: Batch) -> None:
         """The connection is the loop's again. Those who are answered now may join the next batch."""
-        self._answered(batch)
-        self._released()
-
-    def _answered(self, batch: Batch) -> None:
         _answer(batch.requests)
+        self._released()
 
     def _released(self) -> None:
         self._busy = False
@@ -231,7 +227,7 @@ class Writer:
                 if self._log_octets < CHECKPOINT_OCTETS:
                     self._loop.call_soon_threadsafe(self._done, batch)
                     continue
-                self._loop.call_soon_threadsafe(self._answered, batch)
+                self._loop.call_soon_threadsafe(_answer, batch.requests)
                 self._tend_log()
                 self._loop.call_soon_threadsafe(self._released)
 
