@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 from tools.requirements_index import fingerprint, known_ids
 
-from tests.peers import records
+# A failed assertion in what tests share shows its values too.
+pytest.register_assert_rewrite(*(f"tests.{room.name}" for room in Path(__file__).parent.iterdir()))
+
+from tests.peers import records  # noqa: E402
 
 pytest_plugins = ["tests.peers.fixtures"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 # Enough to see what went wrong, not so much that the report drowns in it.
 LONGEST_SHOWN = 20_000
+_TROUBLE = ('"level":"error"', "Traceback (most recent call last)", "panic:", "fatal:")
 
 
 @dataclass(slots=True)
@@ -52,5 +53,12 @@ def shown() -> list[tuple[str, str]]:
         text = record.last_words if record.last_words is not None else record.read()
         text = text[record.already_seen :]
         if text.strip():
-            texts.append((record.title, text[-LONGEST_SHOWN:]))
+            texts.append((record.title, _shortened(text)))
     return texts
+
+
+def _shortened(text: str) -> str:
+    """Its end; and before it, of what is left out, the lines that tell of trouble."""
+    left_out, end = text[:-LONGEST_SHOWN], text[-LONGEST_SHOWN:]
+    trouble = [line for line in left_out.split("\n") if any(sign in line for sign in _TROUBLE)]
+    return "\n".join([*trouble, "[...]", end])[-2 * LONGEST_SHOWN :] if left_out else end
