@@ -9,6 +9,7 @@ from typing import NewType
 from outrider.model.content import Content
 from outrider.model.envelope import Envelope
 from outrider.model.facts import Fact
+from outrider.model.layered import MessageObjects
 from outrider.model.result import DeliveryResult
 
 MessageId = NewType("MessageId", str)
@@ -73,6 +74,8 @@ class NewMessage:
     events: tuple[Event, ...] = ()
     priority: int = 0
     """-1 bulk, 0 normal, 1 high."""
+    objects: MessageObjects | None = None
+    """The MT2 form, where the message came in one; kept and removed with the content."""
 
 
 class RecipientState(Enum):
@@ -145,6 +148,8 @@ class StoredMessage:
     facts: tuple[Fact, ...]
     priority: int = 0
     finished_at: float = 0.0
+    objects: MessageObjects | None = None
+    """As in `NewMessage`; read with the content, and None without it."""
 
 
 @dataclass(frozen=True, slots=True)

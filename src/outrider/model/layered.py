@@ -1,0 +1,26 @@
+"""A message as MT2 has it: envelope, headers and body as objects of their own (MT2-1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MessageObjects:
+    """What is kept of the MT2 form of a message beside its `Content`, so that it goes on octet for octet.
+
+    The body object is ``body_prefix`` followed by the octets of ``Content.body``: no second copy of a body is
+    kept. `Content.headers` is the same message's header section as SMTP and mailboxes want it.
+    """
+
+    envelope: bytes
+    """``message/envelope``, the XML as it came."""
+    headers: bytes
+    """``message/headers``, as it came: XML, or a JWE where its sender encrypted it (MT2-4); empty where the
+    message has no such object."""
+    body_prefix: bytes
+    """The body object's first octets: its MIME fields and the empty line."""
+    headers_type: str = "message/headers"
+    """The media type under which the headers object came."""
+    has_body: bool = True
+    """False for a message that is an envelope only, or envelope and headers (MT2-2)."""
