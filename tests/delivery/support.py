@@ -31,7 +31,7 @@ from outrider.delivery.reports import reporting_for
 from outrider.delivery.results import deferred, failed
 from outrider.delivery.surroundings import Surroundings
 from outrider.model.address import Address, parse_address
-from outrider.model.content import inline_content
+from outrider.model.content import Content, inline_content
 from outrider.model.envelope import Envelope, Notify, Recipient
 from outrider.model.message import (
     Item,
@@ -406,6 +406,7 @@ def new_message(
     notify: Notify = Notify.UNSPECIFIED,
     priority: int = 0,
     octets: bytes = CONTENT,
+    content: Content | None = None,
     **envelope: Any,
 ) -> NewMessage:
     recipients = tuple(Recipient(parse_address(one), notify) for one in addresses)
@@ -415,7 +416,7 @@ def new_message(
         now,
         Envelope(from_whom, recipients, **envelope),
         b"Received: from x by mx.alpha.example; now\r\n",
-        inline_content(octets),
+        content or inline_content(octets),
         (NewItem("b.example", tuple(range(len(recipients)))),),
         priority=priority,
     )

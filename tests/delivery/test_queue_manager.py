@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,11 @@ import pytest
 
 from outrider.config.schema import Delivery, Domain, Route
 from outrider.delivery.interface import Job
+from outrider.model.content import Content
 from outrider.model.envelope import Notify
 from outrider.model.message import ItemKey, ItemState, MessageId, Settlement
 from outrider.model.result import DeliveryResult, Kind
-from outrider.spool.interface import SpoolFull, SpoolUnavailable
+from outrider.spool.interface import ContentDamaged, SpoolError, SpoolFull, SpoolUnavailable
 from outrider.testing.memory_spool import MemorySpool
 from tests.delivery.support import (
     ScriptedConnection,
@@ -26,6 +27,20 @@ from tests.delivery.support import (
     refused,
     settle_down,
 )
+
+
+class TroubledBody:
+    """A body that cannot be read as long as there is trouble."""
+
+    size = 5
+
+    def __init__(self, trouble: SpoolError) -> None:
+        self.trouble: SpoolError | None = trouble
+
+    def chunks(self, size: int = 262_144) -> Iterator[bytes]:
+        if self.trouble is not None:
+            raise self.trouble
+        yield b"Text\n"[:size]
 
 
 def quick(**settings: Any) -> Delivery:
@@ -411,6 +426,35 @@ async def test_a_result_that_cannot_be_recorded_is_recorded_later_and_not_sent_a
         assert await world.kinds(message) == ["delivered"]
         assert len(world.dialler.sent) == 1
         assert world.observer.named("spool_failed")
+
+
+@pytest.mark.covers("FAULT-F10", "SEC-93")
+async def test_a_body_that_cannot_be_read_for_the_report_just_now_is_read_later() -> None:
+    async with World() as world:
+        body = TroubledBody(SpoolUnavailable("too many open files"))
+        world.dialler.results["x@b.example"] = refused()
+        message = await world.submit("x@b.example", content=Content(b"Subject: x\r\n\r\n", body))
+        world.run()
+        await world.clock.advance(20)
+        assert await world.kinds(message) == ["pending"]
+        body.trouble = None
+        await world.clock.advance(60)
+        assert await world.kinds(message) == ["failed"]
+        assert not world.observer.named("own_failure")
+        assert world.observer.named("report_made")
+
+
+@pytest.mark.covers("FAULT-F9", "SMTP-6")
+async def test_the_report_on_a_message_with_a_damaged_body_has_its_header_section() -> None:
+    async with World() as world:
+        world.dialler.results["x@b.example"] = refused()
+        body = TroubledBody(ContentDamaged("an octet differs"))
+        message = await world.submit("x@b.example", content=Content(b"Subject: x\r\n\r\n", body))
+        world.run()
+        await world.clock.advance(20)
+        assert await world.kinds(message) == ["failed"]
+        assert not world.observer.named("own_failure")
+        assert world.observer.named("report_made")
 
 
 @pytest.mark.covers("FAULT-F10")

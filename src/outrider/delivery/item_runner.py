@@ -99,9 +99,7 @@ class ItemRunner:
         """Settle the attempt, however long the spool takes. None when that could not be: the lease was lost,
         or the item is held because of a fault."""
         try:
-            settled = settle(
-                attempt, self.rules.delivery, self.rules.reporting, self._chance(), not_before=not_before
-            )
+            settled = await self._settled(attempt, not_before)
             recorded = await self._store(settled.settlement)
         except Exception as error:
             self._observer.own_failure("recording a result", error, attempt.leased.message.id)
@@ -111,6 +109,18 @@ class ItemRunner:
             return None
         self._tell(attempt, settled)
         return settled
+
+    async def _settled(self, attempt: Attempt, not_before: float) -> Settled:
+        """What to record. A report may enclose a body that cannot be read just now: no descriptor is left."""
+        tries = 0
+        while True:
+            try:
+                return settle(
+                    attempt, self.rules.delivery, self.rules.reporting, self._chance(), not_before=not_before
+                )
+            except SpoolUnavailable as error:
+                await self._wait_out(error, tries)
+                tries += 1
 
     async def _store(self, settlement: Settlement) -> bool:
         tries = 0
@@ -122,12 +132,16 @@ class ItemRunner:
                 self._observer.lease_lost(settlement.key)
                 return False
             except SpoolUnavailable as error:
-                self._observer.spool_failed("recording a result", str(error))
-                wait = SETTLE_RETRY_S[min(tries, len(SETTLE_RETRY_S) - 1)]
-                await self._clock.wait(asyncio.Event(), self._clock.now() + wait)
+                await self._wait_out(error, tries)
                 tries += 1
             else:
                 return True
+
+    async def _wait_out(self, error: SpoolUnavailable, tries: int) -> None:
+        """Rest before the next try; giving up would send the message twice."""
+        self._observer.spool_failed("recording a result", str(error))
+        wait = SETTLE_RETRY_S[min(tries, len(SETTLE_RETRY_S) - 1)]
+        await self._clock.wait(asyncio.Event(), self._clock.now() + wait)
 
     async def _store_bare(self, attempt: Attempt) -> None:
         """Recording failed for a reason nobody foresaw. What was delivered must not be sent again, and what

@@ -13,11 +13,12 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from outrider.delivery.durable_folders import DurableFolders
 from outrider.delivery.interface import Job
 from outrider.delivery.local_content import local_content, was_delivered_to
 from outrider.delivery.observer import DeliveryObserver
@@ -113,6 +114,7 @@ class MaildirTransport:
         self._unique_name = unique_name
         self._observer = observer
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="maildir")
+        self._folders = DurableFolders()
         self._orders: list[tuple[_Order, asyncio.Future[DeliveryResult]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing = 0
@@ -191,7 +193,7 @@ class MaildirTransport:
         results: list[DeliveryResult] = []
         for order in orders:
             try:
-                results.append(_write_one(order))
+                results.append(self._write_one(order))
             except OSError as error:
                 results.append(_for_error(error))
             except Exception as error:
@@ -203,46 +205,45 @@ class MaildirTransport:
     def _make_durable(self, orders: Sequence[_Order], results: list[DeliveryResult]) -> None:
         for directory in {order.directory for order in orders}:
             try:
-                _fsync_directory(directory / "new")
+                self._folders.ensure(directory / "new")
             except OSError as error:
                 for place, order in enumerate(orders):
                     if order.directory == directory and results[place].kind is Kind.DELIVERED:
                         # It may be there or not after a power cut: once more, rather than never.
                         results[place] = _for_error(error)
 
+    def _write_one(self, order: _Order) -> DeliveryResult:
+        temporary = order.directory / "tmp" / order.name
+        try:
+            size = self._write_file(temporary, order)
+            temporary.rename(order.directory / "new" / f"{order.name},S={size}")
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        return DeliveryResult(Kind.DELIVERED, "2.0.0", "delivered to mailbox", protocol="maildir")
 
-def _write_one(order: _Order) -> DeliveryResult:
-    temporary = order.directory / "tmp" / order.name
-    try:
-        size = _write_file(temporary, order)
-        temporary.rename(order.directory / "new" / f"{order.name},S={size}")
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    return DeliveryResult(Kind.DELIVERED, "2.0.0", "delivered to mailbox", protocol="maildir")
+    def _write_file(self, path: Path, order: _Order) -> int:
+        """Write and fsync; the number of octets."""
+        descriptor = self._open_new(path, order.directory)
+        try:
+            size = 0
+            for piece in local_content(order.message, order.recipient):
+                size += _write_all(descriptor, piece)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return size
 
-
-def _write_file(path: Path, order: _Order) -> int:
-    """Write and fsync; the number of octets."""
-    descriptor = _open_new(path, order.directory)
-    try:
-        size = 0
-        for piece in local_content(order.message, order.recipient):
-            size += _write_all(descriptor, piece)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return size
-
-
-def _open_new(path: Path, directory: Path) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags, FILE_MODE)
-    except FileNotFoundError:
-        make_maildir(directory)
-        return os.open(path, flags, FILE_MODE)
+    def _open_new(self, path: Path, directory: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(path, flags, FILE_MODE)
+        except FileNotFoundError:
+            # `new` first: who finds `tmp` needs it.
+            for name in ("new", "cur", "tmp"):
+                self._folders.make(directory / name, DIRECTORY_MODE)
+            return os.open(path, flags, FILE_MODE)
 
 
 def _write_all(descriptor: int, octets: bytes) -> int:
@@ -250,32 +251,6 @@ def _write_all(descriptor: int, octets: bytes) -> int:
     while view:
         view = view[os.write(descriptor, view) :]
     return len(octets)
-
-
-def make_maildir(directory: Path) -> None:
-    """Make the Maildir and what is missing above it, 0700, durably."""
-    for parent in _missing(directory):
-        parent.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-        _fsync_directory(parent.parent)
-    for name in ("tmp", "new", "cur"):
-        (directory / name).mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-    _fsync_directory(directory)
-
-
-def _missing(directory: Path) -> Iterator[Path]:
-    missing: list[Path] = []
-    while not directory.exists():
-        missing.append(directory)
-        directory = directory.parent
-    return reversed(missing)
-
-
-def _fsync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _for_error(error: OSError) -> DeliveryResult:

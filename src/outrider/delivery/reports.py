@@ -8,7 +8,7 @@ fails too, it ends with a line in the trail.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outrider.config.schema import Config
 from outrider.delivery.results import LOCAL_PROTOCOLS, NO_DSN_PROTOCOLS
@@ -31,6 +31,7 @@ from outrider.model.report import DsnRequest, ReportAction, ReportedRecipient
 from outrider.model.result import Kind
 from outrider.routing.local_users import Deliverable, RecipientTable, ResolvedRecipient
 from outrider.routing.routes import RouteTable
+from outrider.spool.interface import ContentDamaged
 
 GENERATION = "report.generation"
 """Fact on a report: 1 = about a message, 2 = about a report that failed. There is no 3."""
@@ -231,7 +232,7 @@ def _made(
     reporting: Reporting,
 ) -> Report:
     identifier = reporting.new_id(outcomes.now)
-    content = inline_content(build_report(_request(outcomes, told, to, identifier, reporting)))
+    content = inline_content(_written(_request(outcomes, told, to, identifier, reporting)))
     recipients = _final_recipients(to, reporting)
     actions = ", ".join(sorted({one.action.value for one in told}))
     what = f"report ({actions}) on {outcomes.message.id} to {to}"
@@ -253,6 +254,14 @@ def _made(
         priority=REPORT_PRIORITY,
     )
     return Report(message, Event(outcomes.now, "report", f"{what} is queued as {identifier}"))
+
+
+def _written(request: DsnRequest) -> bytes:
+    """The report; of a message whose body turns out damaged it returns the header section only."""
+    try:
+        return build_report(request)
+    except ContentDamaged:
+        return build_report(replace(request, return_full=False))
 
 
 def _request(
