@@ -97,8 +97,9 @@ def test_what_is_damaged_is_found(rounds: int, tmp_path: Path) -> None:
             bodies = [path for path in data.rglob("bodies/*/*") if path.is_file()]
             chance.choice(DAMAGES)(chance.choice(bodies) if number % 3 == 2 else database, chance)
             found.acknowledged += len(load.acknowledged)
+            logged = len(server.log_events())
             if starts(server):
-                judge(server, load, sink_address, found)
+                judge(server, load, sink_address, found, logged)
             else:
                 found.refused_starts += 1
     figures = {
@@ -127,21 +128,22 @@ def starts(server: OutriderServer) -> bool:
     return True
 
 
-def judge(server: OutriderServer, load: Load, sink_address: str, found: Found) -> None:
+def judge(server: OutriderServer, load: Load, sink_address: str, found: Found, logged: int) -> None:
     """Deliver what can be delivered. A recipient who got nothing must have a message that is held, or one
-    that is named as malformed; or the spool has said that it is damaged and takes nothing more."""
-    earlier = len(server.log_events("row_quarantined"))
-    damages = len(server.log_events("spool_unavailable"))
+    that is named as malformed; or the spool has said that it is damaged and takes nothing more. What was
+    logged before this start does not count."""
+
+    def said(event: str) -> list[str]:
+        return [str(entry) for entry in server.log_events()[logged:] if entry["event"] == event]
+
     with Sink(sink_address, PORT) as sink:
-
-        def is_over() -> bool:
-            return is_at_rest(server) or len(server.log_events("spool_unavailable")) > damages
-
-        wait_until(is_over, "the queue to come to rest", 60)
+        wait_until(
+            lambda: bool(said("spool_unavailable")) or is_at_rest(server), "the queue to come to rest", 60
+        )
         account = account_of(load, sink)
-        stopped = len(server.log_events("spool_unavailable")) > damages
+        stopped = bool(said("spool_unavailable"))
         held = {row["id"] for row in ledger.queue_list(server) if row["state"] == "held"}
-    aside = [str(entry) for entry in server.log_events("row_quarantined")[earlier:]]
+    aside = said("row_quarantined")
     server.kill()
     lost = {load.ids[token_of(name)] for name in account.lost} - held
     unnamed = [one for one in lost if not any(one in entry for entry in aside)]
