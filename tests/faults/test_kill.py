@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-import threading
 import time
 
 import pytest
@@ -31,11 +29,7 @@ def kill_rounds(server: OutriderServer, rounds: int, chance: random.Random) -> i
         server.kill()
         kills += 1
         if number % 10 == 9:
-            killer = threading.Timer(chance.uniform(0.3, 1.0), server.kill)
-            killer.start()
-            with contextlib.suppress(RuntimeError):  # it came no further
-                server.start()
-            killer.join()
+            server.start_and_kill(chance.uniform(0.3, 1.0))
             kills += 1
         server.start()
     return kills

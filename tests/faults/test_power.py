@@ -50,12 +50,7 @@ def cut_rounds(server: OutriderServer, powered: Powered, rounds: int, chance: ra
         powered.cut(chance)
         cuts += 1
         if number % 5 == 4:
-            cutter = threading.Timer(chance.uniform(0.3, 1.0), server.kill)
-            cutter.start()
-            with contextlib.suppress(RuntimeError):  # it came no further
-                server.start()
-            cutter.join()
-            server.kill()
+            server.start_and_kill(chance.uniform(0.3, 1.0))
             powered.cut(chance)
             cuts += 1
         server.start()

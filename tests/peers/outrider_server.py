@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +25,9 @@ from tests.peers.warden import WARDEN
 OUTRIDER = Path(sys.executable).with_name("outrider")
 
 Table = Mapping[str, object]
+
+LAST_WORDS = 5_000
+"""Characters of the log that an error shows."""
 
 
 class OutriderServer:
@@ -48,6 +53,9 @@ class OutriderServer:
         self._environment = {**os.environ, **(environment or {})}
         self._ready_within_s = ready_within_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._read = 0
+        """Octets of the log that are in `_logged` already: it is read once, however often it is asked for."""
+        self._logged: list[dict[str, object]] = []
 
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="outrider-server-"))
@@ -110,9 +118,9 @@ class OutriderServer:
         try:
             wait_until(ready_or_dead, f"{self.title} to log `ready`", self._ready_within_s)
         except TimeoutError as error:
-            raise RuntimeError(f"{error}\n{self.log()}") from error
+            raise RuntimeError(f"{error}\n{self.log()[-LAST_WORDS:]}") from error
         if len(self.log_events("ready")) <= already_ready:
-            raise RuntimeError(f"{self.title} ended before it was ready\n{self.log()}")
+            raise RuntimeError(f"{self.title} ended before it was ready\n{self.log()[-LAST_WORDS:]}")
 
     @property
     def pid(self) -> int:
@@ -143,6 +151,21 @@ class OutriderServer:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
+    def start_and_kill(self, after_s: float) -> None:
+        """Start it and kill it so long after its process was made, whether it is ready by then or not."""
+        before = self._process
+
+        def kill() -> None:
+            wait_until(lambda: self._process is not before, "the process")
+            time.sleep(after_s)
+            self.kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with contextlib.suppress(RuntimeError):  # it came no further
+            self.start()
+        killer.join()
+
     def restart(self) -> None:
         """Stop (which must succeed) and start again on the same data."""
         self.stop()
@@ -158,14 +181,21 @@ class OutriderServer:
 
     def log_events(self, event: str | None = None) -> list[dict[str, object]]:
         """Return the logged events, or those of one name; lines that are no JSON object are left out."""
-        return [entry for entry in self._entries() if event in (None, entry.get("event"))]
+        self._read_on()
+        return [entry for entry in self._logged if event in (None, entry.get("event"))]
 
-    def _entries(self) -> Iterator[dict[str, object]]:
-        for line in self.log().split("\n"):
+    def _read_on(self) -> None:
+        with contextlib.suppress(FileNotFoundError), self._log_path.open("rb") as log:
+            log.seek(self._read)
+            lines, _, _ = log.read().rpartition(b"\n")
+        if not lines:
+            return
+        self._read += len(lines) + 1
+        for line in lines.split(b"\n"):
             with contextlib.suppress(ValueError):
                 entry = json.loads(line)
                 if isinstance(entry, dict):
-                    yield entry
+                    self._logged.append(entry)
 
     def wait_event(
         self, event: str, count: int = 1, patience_s: float = PATIENCE_S, **fields: object
