@@ -40,7 +40,7 @@ format: $(DEV_READY) ## Format the sources and mend what the linter can
 
 bench: $(DEV_READY) ## Measure against other mail servers and publish; ARGS="--quick", "--rounds 3 --only relay"
 	@tools/need-node
-	@$(BIN)/python -m tests.peers.images postfix exim opensmtpd bind
+	@$(BIN)/python -m tests.peers.images postfix exim opensmtpd bind inn
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
 reference: $(RUN_READY) ## Write docs/configuration.md anew from the code
@@ -67,6 +67,7 @@ $(RUN_READY): requirements/run.lock pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(DEV_READY): requirements/dev.lock $(RUN_READY)
+	@tools/need-ldap $(BIN)/python
 	$(PIP) install --require-hashes -r requirements/dev.lock
 	@touch $@
 

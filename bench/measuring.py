@@ -17,18 +17,24 @@ from pathlib import Path
 
 from tests.peers.addresses import loopback_address
 from tests.peers.certificates import CertificateAuthority, TlsFiles
+from tests.peers.delay_relay import DelayRelay
 from tests.peers.tools import SmtpSink, smtp_source
 
 from bench.accounting import Account
+from bench.bulk import TlsIdentity, run_feed
+from bench.bulk_feeds import Feed, FeedRefused, Mt2Feed, NntpFeed, SmtpFeed
 from bench.hosts import DeadHost, IdleSessions
-from bench.subjects import Subject
-from bench.work import CLIENT_NAME, KIB, RECIPIENT, Figure, Kind, Shape, Work
+from bench.subjects import OUTRIDER_NAME, Inn, OutriderMt2, Subject
+from bench.work import CLIENT_NAME, FEEDS, KIB, RECIPIENT, Figure, Kind, Shape, Work
 from outrider.benchmark.driving import drive
 from outrider.benchmark.plan import Outcome, Plan, percentile
 from outrider.benchmark.processes import PeakMemory, pss_kib
 from outrider.benchmark.report import SHARES
+from outrider.identity.seals import Sealer
 
 PORT = 2525
+SERVER_NAME = "mx.bench.example"
+"""In the certificate of every server."""
 EMPTY_LIMIT_S = 300.0
 ARRIVAL_LIMIT_S = 90.0
 GENERATORS = 2
@@ -70,9 +76,11 @@ def measure(shape: Shape, kind: type[Subject], number: int, messages: int, rate:
             sink = stack.enter_context(CountingSink(loopback_address(), PORT))
             hops.append((sink.address, PORT))
         mutual = shape.kind in (Kind.AMTP, Kind.HANDSHAKE)
-        tls = _server_files() if mutual or shape.kind is Kind.TLS else None
+        by_mt2 = shape.kind in FEEDS and issubclass(kind, OutriderMt2)
+        tls = server_files() if mutual or by_mt2 or shape.kind is Kind.TLS else None
         client = loopback_address() if mutual else ""
-        work = Work(loopback_address(), PORT, shape.sessions, tuple(hops), tls, client)
+        feeder = CLIENT_NAME if by_mt2 else ""
+        work = Work(loopback_address(), PORT, shape.sessions, tuple(hops), tls, feeder, client)
         account = stack.enter_context(Account())
         subject = stack.enter_context(kind(work))
         account.watch(subject.pid)
@@ -118,6 +126,8 @@ def _put_load(
 ) -> _Result:
     if shape.kind is Kind.HANDSHAKE:
         return _handshakes(subject)
+    if shape.kind in FEEDS:
+        return _bulk(shape, subject, messages)
     if shape.kind in (Kind.TLS, Kind.LATENCY, Kind.CLEAR, Kind.AMTP):
         outcome = _drive(shape, subject, messages, rate)
         return outcome.accepted, outcome.ended - outcome.began, outcome
@@ -147,7 +157,7 @@ def _smtp_source(shape: Shape, subject: Subject, messages: int) -> float:
 def _drive(shape: Shape, subject: Subject, messages: int, rate: float) -> Outcome:
     """By our own generator, which knows TLS, rates and times."""
     work = subject.work
-    files = _client_files() if work.amtp_client else None
+    files = client_files() if work.amtp_client else None
     plan = Plan(
         host=work.address,
         port=work.port,
@@ -199,9 +209,35 @@ def _idle(blank: Figure, shape: Shape, subject: Subject, account: Account) -> Fi
     return replace(blank, messages=0, cpu_ms=cpu_ms, peak_mib=kib / KIB, extra=extra)
 
 
+def _bulk(shape: Shape, subject: Subject, messages: int) -> _Result:
+    """Over one connection; everything that is sent has been made before the clock starts."""
+    work = subject.work
+    feed: Feed
+    identity = None
+    if isinstance(subject, OutriderMt2):
+        files = client_files()
+        sealer = Sealer.from_pem(files.certificate.read_bytes(), files.key.read_bytes())
+        feed = Mt2Feed(messages, shape.size, sealer, OUTRIDER_NAME)
+        identity = TlsIdentity(files.certificate, files.key, files.authority, SERVER_NAME)
+    elif isinstance(subject, Inn):
+        feed = NntpFeed(messages, shape.size)
+    else:
+        feed = SmtpFeed(messages, shape.size)
+    with ExitStack() as stack:
+        where = (work.address, work.port)
+        if shape.kind is Kind.BULK_FAR:
+            relay = DelayRelay(loopback_address(), PORT, *where, shape.delay_s)
+            stack.enter_context(relay)
+            where = (relay.address, relay.port)
+        try:
+            return messages, run_feed(feed, messages, *where, identity), None
+        except FeedRefused as error:
+            raise MeasurementFailed(f"{subject.name}, {shape.name}: {error}") from error
+
+
 def _handshakes(subject: Subject) -> _Result:
     """By OpenSSL's own client, one after the other for a fixed time."""
-    work, files = subject.work, _client_files()
+    work, files = subject.work, client_files()
     done = subprocess.run(
         [
             *("openssl", "s_time", "-new", "-tls1_3", "-connect", f"{work.address}:{work.port}"),
@@ -226,12 +262,12 @@ def _authority() -> CertificateAuthority:
 
 
 @cache
-def _server_files() -> TlsFiles:
+def server_files() -> TlsFiles:
     """P-256, as most certificates are by now; the same for every server."""
-    return _authority().issue("mx.bench.example", client=False)
+    return _authority().issue(SERVER_NAME, OUTRIDER_NAME, client=False)
 
 
 @cache
-def _client_files() -> TlsFiles:
+def client_files() -> TlsFiles:
     """As a public CA issues them today: for servers only, whoever shows them (AMTP-2b)."""
     return _authority().issue(CLIENT_NAME, client=False)

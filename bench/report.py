@@ -22,6 +22,9 @@ CHART = PROJECT / "docs" / "performance.svg"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 AMTP_TARGET = 0.7
 """Of the rate in the clear."""
+FAR_TARGET = 0.5
+"""Of the rate without a delay."""
+BULK_OURS = ("Outrider, MT2, seals verified", "Outrider, MT2, seals not verified")
 RATED = (Kind.ACCEPT, Kind.TLS, Kind.RELAY, Kind.DEAD_MX)
 
 
@@ -75,6 +78,11 @@ def tables(record: Record) -> str:
             parts += [f"### {shape.name}", _idle(sheet, shape)]
         if shape.kind is Kind.MILLION:
             parts += [f"### {shape.name}", _million(sheet, shape)]
+        if shape.kind is Kind.BULK:
+            parts += [f"### {shape.name}", _bulk(sheet, shape)]
+    far = [shape for shape in sheet.shapes if shape.kind is Kind.BULK_FAR]
+    if far:
+        parts += ["### Bulk by MT2 over a distance", _far(sheet, far)]
     parts += _mutual(sheet)
     targets = _targets(sheet)
     if targets:
@@ -194,6 +202,34 @@ def _handshakes(sheet: Sheet, shape: Shape) -> str:
     return "\n".join(rows)
 
 
+def _bulk(sheet: Sheet, shape: Shape) -> str:
+    """Each feed, and how MT2 stands to it, with seals verified and without."""
+    medians = {name: sheet.median(shape, name, lambda one: one.rate) for name in sheet.taking_part([shape])}
+    columns = ("messages/s", "CPU ms", *(f"{name} to it" for name in BULK_OURS))
+    rows = [_row("feed", *columns), "| --- |" + " ---: |" * len(columns)]
+    for name, rate in medians.items():
+        figures = sheet.figures(shape, name)
+        cpu = f"{_median(figures, lambda one: one.cpu_ms):.2f}"
+        ratios = (_ratio(medians.get(ours), rate) for ours in BULK_OURS)
+        rows.append(_row(name, _rate_cell(figures), cpu, *ratios))
+    return "\n".join([*rows, "", f"Target: {shape.target}."])
+
+
+def _far(sheet: Sheet, shapes: list[Shape]) -> str:
+    columns = ("messages/s", "to no delay")
+    rows = [_row("load", *columns), "| --- |" + " ---: |" * len(columns)]
+    for name in sheet.taking_part(shapes):
+        near = next((shape for shape in shapes if not shape.delay_s), None)
+        reference = sheet.median(near, name, lambda one: one.rate) if near is not None else None
+        for shape in shapes:
+            figures = sheet.figures(shape, name)
+            if figures:
+                target = f" (target {FAR_TARGET})" if shape.delay_s else ""
+                ratio = _ratio(_median(figures, lambda one: one.rate), reference, digits=2)
+                rows.append(_row(shape.name, _rate_cell(figures), f"{ratio}{target}"))
+    return "\n".join(rows)
+
+
 def _million(sheet: Sheet, shape: Shape) -> str:
     columns = {
         "s until ready": "ready_s",
@@ -216,8 +252,9 @@ def _million(sheet: Sheet, shape: Shape) -> str:
 
 def _targets(sheet: Sheet) -> str:
     """How Outrider stands to Postfix and to the best peer, where rates are compared."""
-    ours = [name for name in sheet.servers if name.startswith("Outrider")]
-    peers = [name for name in sheet.servers if name not in ours]
+    rated = sheet.taking_part(shape for shape in sheet.shapes if shape.kind in RATED)
+    ours = [name for name in rated if name.startswith("Outrider")]
+    peers = [name for name in rated if name not in ours]
     columns = [f"{name} to {other}" for other in ("Postfix", "the best peer") for name in ours]
     rows = [_row("load", "target", *columns), "| --- | --- |" + " ---: |" * len(columns)]
     for shape in sheet.shapes:
@@ -231,8 +268,8 @@ def _targets(sheet: Sheet) -> str:
     return "\n".join(rows) if len(rows) > 2 else ""
 
 
-def _ratio(ours: float | None, theirs: float | None) -> str:
-    return f"{ours / theirs:.1f}" if ours and theirs else "-"
+def _ratio(ours: float | None, theirs: float | None, digits: int = 1) -> str:
+    return f"{ours / theirs:.{digits}f}" if ours and theirs else "-"
 
 
 def drawing(record: Record) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.bulk_profile import profile
 from bench.measuring import MeasurementFailed, measure
 from bench.million import measure_million
 from bench.programs import STORE
@@ -29,6 +30,8 @@ from outrider.benchmark.explained import NotExplained
 from outrider.benchmark.machine import machine_facts
 
 WARM_UP_S = 0.7
+PROFILED = 5000
+"""Messages."""
 LOAD_AT_HALF = "accept, 100 sessions kept"
 """The shape whose rate a server's half load is half of."""
 
@@ -153,6 +156,14 @@ def quick(shapes: Iterable[Shape]) -> list[Shape]:
     ]
 
 
+def _profile_bulk() -> None:
+    """What MT2's rate is made of, beside the figures."""
+    text = profile(PROFILED, verified=True)
+    target = STORE / "bulk-profile.txt"
+    target.write_text(text, "utf-8")
+    _say(f"{text}\nprofile: {target}")
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="that count; default 5")
@@ -182,6 +193,8 @@ def main() -> int:
     began = time.time()
     for shape in quick(shapes) if arguments.quick else shapes:
         run.shape(shape, subjects)
+    if any(shape.kind is Kind.BULK for shape in shapes) and not arguments.quick:
+        _profile_bulk()
     record = Record(
         machine={str(name): value for name, value in facts.items()},
         began=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),

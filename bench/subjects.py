@@ -22,17 +22,20 @@ from typing import ClassVar, Self
 from tests.peers.bind import BindServer
 from tests.peers.exim import EximServer
 from tests.peers.images import PROJECT, image
+from tests.peers.inn import InnServer
 from tests.peers.opensmtpd import OpenSmtpdServer
 from tests.peers.outrider_server import OutriderServer
 from tests.peers.postfix import PostfixServer
 
 from bench.programs import Program, npm_folder, npm_version
-from bench.work import CLIENT_NAME, CONNECT_TIMEOUT_S, DOMAIN, OURS_ALONE, Kind, Shape, Work
+from bench.work import CLIENT_NAME, CONNECT_TIMEOUT_S, DOMAIN, FEEDS, OURS_ALONE, Kind, Shape, Work
 from outrider.benchmark.explained import POLICY, check, random_message
 from outrider.runtime.control import call
 
 PROCESSES = 2
 """Of those servers that have to be told."""
+OUTRIDER_NAME = "mx.outrider.example"
+ALL_BUT_BULK = frozenset(Kind) - {Kind.BULK}
 
 
 class Subject(abc.ABC):
@@ -91,7 +94,7 @@ class OutriderTwo(Subject):
 
     name = "Outrider, 2 workers"
     durability = "the message's row, or its file and folder, synced; commits are shared"
-    does_not: ClassVar[frozenset[Kind]] = frozenset()
+    does_not: ClassVar[frozenset[Kind]] = FEEDS
     workers: ClassVar[int] = 2
 
     @classmethod
@@ -110,7 +113,7 @@ class OutriderTwo(Subject):
         """Its outrider.toml; a relative folder is the server's own."""
         work = self.work
         return f"""
-hostname = "mx.outrider.example"
+hostname = "{OUTRIDER_NAME}"
 data_dir = "{data_dir}"
 workers = {self.workers}
 [[listeners]]
@@ -182,8 +185,41 @@ class OutriderOne(OutriderTwo):
     """As it is by default: one process."""
 
     name = "Outrider, 1 process"
-    does_not = frozenset({Kind.MILLION})
+    does_not = FEEDS | {Kind.MILLION}
     workers = 1
+
+
+class OutriderSmtpBulk(OutriderOne):
+    """Fed by SMTP, pipelined."""
+
+    name = "Outrider, SMTP pipelined"
+    does_not = ALL_BUT_BULK
+
+
+class OutriderMt2(OutriderOne):
+    """Fed by MT2 under TLS, every seal verified before the commit."""
+
+    name = "Outrider, MT2, seals verified"
+    does_not = frozenset(Kind) - FEEDS
+    verify_seals: ClassVar[bool] = True
+
+    def configuration(self, data_dir: Path = Path("data")) -> str:
+        """With a listener that lets the feeding host pipeline."""
+        text = super().configuration(data_dir).replace('protocol = "smtp"', 'protocol = "mt2"')
+        files = self.work.tls
+        assert files is not None
+        return text.replace("public_ca = []", f'public_ca = ["{files.authority}"]') + (
+            f'[mt2]\npipe = ["{self.work.bulk_client}"]\n'
+            f"verify_seals = {'true' if self.verify_seals else 'false'}\n"
+        )
+
+
+class OutriderMt2Unverified(OutriderMt2):
+    """The same, seals kept and not looked at."""
+
+    name = "Outrider, MT2, seals not verified"
+    does_not = ALL_BUT_BULK
+    verify_seals = False
 
 
 class OpenSsl(Subject):
@@ -272,6 +308,39 @@ class _OpenSmtpdForLoad(OpenSmtpdServer):
     def _configuration(self) -> str:
         # A hundred messages a session is its default.
         return f"smtp limit max-mails 1000000\n{super()._configuration()}"
+
+
+class PostfixBulk(Postfix):
+    """Fed by SMTP, pipelined, with CHUNKING."""
+
+    name = "Postfix, SMTP pipelined"
+    does_not = ALL_BUT_BULK
+
+
+class Inn(Subject):
+    """Debian's INN, fed by CHECK and TAKETHIS."""
+
+    name = "INN, traditional spool"
+    durability = "the article's file written, nothing synced"
+    does_not = ALL_BUT_BULK
+    cyclic: ClassVar[bool] = False
+
+    @classmethod
+    def version(cls) -> str:
+        return _package_version("inn", "inn2")
+
+    def start(self) -> int:
+        work = self.work
+        self._server = self._stack.enter_context(InnServer(work.address, work.port, cyclic=self.cyclic))
+        return self._server.room.pid
+
+
+class InnCyclic(Inn):
+    """The same into cyclic buffers."""
+
+    name = "INN, cyclic buffers"
+    durability = "the article in a mapped file, nothing synced"
+    cyclic = True
 
 
 class OpenSmtpd(Subject):
@@ -480,6 +549,12 @@ def _package_version(image_name: str, package: str) -> str:
 SUBJECTS: tuple[type[Subject], ...] = (
     OutriderTwo,
     OutriderOne,
+    OutriderMt2,
+    OutriderMt2Unverified,
+    OutriderSmtpBulk,
+    PostfixBulk,
+    Inn,
+    InnCyclic,
     OpenSsl,
     Postfix,
     OpenSmtpd,

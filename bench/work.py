@@ -39,9 +39,15 @@ class Kind(Enum):
     """Take them over kept sessions under mutual TLS, from a host that proves its name."""
     HANDSHAKE = "handshake"
     """Do full handshakes with certificates on both sides, and nothing more."""
+    BULK = "bulk"
+    """Take messages durably over one connection, as fast as the protocol lets a feed send them."""
+    BULK_FAR = "bulk, far"
+    """The same through a relay that delays."""
 
 
-OURS_ALONE = frozenset({Kind.MILLION, Kind.CLEAR, Kind.AMTP, Kind.HANDSHAKE})
+FEEDS = frozenset({Kind.BULK, Kind.BULK_FAR})
+"""What only servers that are fed in bulk are measured with."""
+OURS_ALONE = frozenset({Kind.MILLION, Kind.CLEAR, Kind.AMTP, Kind.HANDSHAKE, *FEEDS})
 """What nobody else is measured with."""
 
 
@@ -62,6 +68,8 @@ class Shape:
     """What the project has set itself, in words for the table."""
     most_rounds: int = 100
     """For what hardly varies, or takes long."""
+    delay_s: float = 0.0
+    """Of a relay before the server, each way."""
     few: bool = False
     """A shape in which the small programs around a library are left out, for the sake of time."""
 
@@ -93,6 +101,24 @@ SHAPES = (
     Shape("SMTP in the clear, 20 sessions kept, our generator", Kind.CLEAR, 20),
     Shape("AMTP, 20 sessions kept, our generator", Kind.AMTP, 20, target="0.7 x the row above"),
     Shape("mutual TLS 1.3 handshakes, one client", Kind.HANDSHAKE, 1, fewest=0, kept=False),
+    Shape(
+        "bulk, 1 connection, 4 KiB",
+        Kind.BULK,
+        1,
+        fewest=500,
+        most=30_000,
+        target="MT2 with seals ahead of INN; without, 2 x our SMTP and 6 x Postfix",
+    ),
+    Shape("bulk by MT2, relay of 0 ms", Kind.BULK_FAR, 1, fewest=1000, most=30_000),
+    Shape(
+        "bulk by MT2, relay of 25 ms each way",
+        Kind.BULK_FAR,
+        1,
+        fewest=1000,
+        most=30_000,
+        delay_s=0.025,
+        target="0.5 x the row above",
+    ),
     Shape("a million queued, restart", Kind.MILLION, 0, most_rounds=3, target="serving within 10 s"),
 )
 
@@ -108,6 +134,8 @@ class Work:
     hops: tuple[tuple[str, int], ...] = ()
     """Where all mail goes, in this order; nowhere: it is thrown away, or stays in the queue."""
     tls: TlsFiles | None = None
+    bulk_client: str = ""
+    """The host that feeds by MT2 and has proven its name; "" = no MT2."""
     amtp_client: str = ""
     """The address from which a client comes that has proven its name (CLIENT_NAME); "" = no AMTP."""
 

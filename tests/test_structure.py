@@ -11,15 +11,17 @@ SOURCE = Path(__file__).parent.parent / "src" / "outrider"
 
 FLOORS = {
     "model": 0, "wire": 0, "config": 0,
-    "protocols": 1, "message": 1,
-    "policy": 2, "trust": 2, "identity": 2, "routing": 2,
-    "delivery": 3, "reception": 3, "lists": 3,
+    "protocols": 1, "message": 1, "gateway": 1,
+    "policy": 2, "trust": 2, "identity": 2, "routing": 2, "extensions": 2,
+    "delivery": 3, "reception": 3, "lists": 3, "extension_state": 3,
     "net": 4, "dns": 4, "maillog": 4, "spool": 4,
     "runtime": 5,
     "cli": 6, "playground": 6, "benchmark": 6,
 }  # fmt: skip
 FLOOR_FOUR = {"net", "dns", "maillog", "spool"}
-PURE = {"model", "wire", "protocols", "message", "policy", "trust", "identity", "routing"}
+PURE = {
+    "model", "wire", "protocols", "message", "gateway", "policy", "trust", "identity", "routing", "extensions",
+}  # fmt: skip
 IMPURE_MODULES = {
     "asyncio", "socket", "ssl", "OpenSSL", "sqlite3", "psycopg", "aiohttp", "time", "random", "secrets",
     "os", "subprocess", "threading", "tempfile", "urllib", "http",

@@ -12,11 +12,17 @@ from bench.subjects import (
     SUBJECTS,
     Aiosmtpd,
     Exim,
+    Inn,
+    InnCyclic,
     OpenSmtpd,
     OpenSsl,
+    OutriderMt2,
+    OutriderMt2Unverified,
     OutriderOne,
+    OutriderSmtpBulk,
     OutriderTwo,
     Postfix,
+    PostfixBulk,
     Subject,
 )
 from bench.work import SHAPES, Kind, Shape
@@ -115,7 +121,7 @@ def test_words_choose_shapes_and_servers() -> None:
         "accept 1 MiB, 10 sessions kept",
         "1,000 idle sessions",
     ]
-    assert servers("postfix") == [Postfix]
+    assert servers("postfix") == [PostfixBulk, Postfix]
     assert selected("") == list(SHAPES)
     assert servers("") == list(SUBJECTS)
 
@@ -123,3 +129,28 @@ def test_words_choose_shapes_and_servers() -> None:
 def test_names_are_told_apart() -> None:
     assert len({shape.name for shape in SHAPES}) == len(SHAPES)
     assert len({kind.name for kind in SUBJECTS}) == len(SUBJECTS)
+
+
+FED = [OutriderMt2, OutriderMt2Unverified, OutriderSmtpBulk, PostfixBulk, Inn, InnCyclic]
+
+
+@pytest.mark.covers("MT2-18d")
+@pytest.mark.parametrize("kind", FED)
+def test_bulk_goes_over_one_connection(kind: type[Subject]) -> None:
+    shape = shape_of(Kind.BULK, 1)
+    assert [one for one in SUBJECTS if one.takes_part(shape)] == FED
+    figure = measure(shape, kind, 1, 40)
+    assert figure.messages == 40
+    assert figure.rate > 0
+    assert kind.version()
+    assert ("the rule" in figure.note) == issubclass(kind, OutriderTwo)
+
+
+@pytest.mark.covers("MT2-18c")
+@pytest.mark.parametrize("far", [shape for shape in SHAPES if shape.kind is Kind.BULK_FAR])
+def test_bulk_goes_through_a_relay(far: Shape) -> None:
+    assert [one for one in SUBJECTS if one.takes_part(far)] == [OutriderMt2]
+    figure = measure(far, OutriderMt2, 1, 40)
+    assert figure.messages == 40
+    # Greeting, HELO, OPT and four turns for the messages: no answer is there before its time.
+    assert figure.seconds >= 2 * far.delay_s

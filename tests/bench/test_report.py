@@ -137,3 +137,27 @@ def test_who_only_does_handshakes_has_no_column_among_those_who_take_mail() -> N
     text = tables(record(figure(Kind.ACCEPT, OURS, 1.0), figure(Kind.HANDSHAKE, EXIM, 2.0)))
     assert f"| load | {OURS} |" in text
     assert f"| {EXIM} | 500" in text
+
+
+def test_bulk_is_held_against_each_feed() -> None:
+    ours = ("Outrider, MT2, seals verified", "Outrider, MT2, seals not verified")
+    figures = [
+        figure(Kind.BULK, ours[0], 0.5),
+        figure(Kind.BULK, ours[1], 0.25),
+        figure(Kind.BULK, "INN, traditional spool", 1.0),
+    ]
+    made = record(*figures)
+    made.servers.extend(Server(one.subject, "1.0", "?") for one in figures)
+    text = tables(made)
+    assert "| INN, traditional spool | 1,000 (1,000-1,000) | 0.50 | 2.0 | 4.0 |" in text
+    assert f"| {ours[0]} | 2,000 (2,000-2,000) | 0.50 | 1.0 | 2.0 |" in text
+
+
+def test_distance_is_a_ratio_to_none() -> None:
+    near, far = (shape.name for shape in SHAPES if shape.kind is Kind.BULK_FAR)
+    ours = "Outrider, MT2, seals verified"
+    made = record(
+        *(Figure(name, ours, 1, 1000, seconds, 0.5, 50.0) for name, seconds in ((near, 1.0), (far, 1.25)))
+    )
+    made.servers.append(Server(ours, "1.0", "?"))
+    assert f"| {far} | 800 (800-800) | 0.80 (target 0.5) |" in tables(made)

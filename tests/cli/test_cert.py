@@ -21,6 +21,7 @@ from outrider.identity.authorities import CaStores
 from outrider.identity.checks import Check
 from outrider.identity.host_identity import HostCertificate, HostIdentifier, HostRefusal
 from outrider.identity.revocation import RevocationSet, read_revocation_list
+from outrider.trust.issuers import issuer_domains
 from tests.identity.openssl import run as openssl
 from tests.peers.addresses import loopback_address
 from tests.peers.bind import BindServer
@@ -70,6 +71,24 @@ def test_an_authority_a_host_and_a_user_that_openssl_accepts(here: Path) -> None
     for name in ("ca", NAME, "ann@bank.example"):
         assert mode(here / f"{name}.key") == 0o600
         assert mode(here / f"{name}.pem") == 0o644
+
+
+@pytest.mark.covers("MT2-24b")
+def test_an_authority_that_a_domain_publishes_is_named_and_stays_so(here: Path) -> None:
+    """The issuer's domain stands in what is issued, and in what is renewed, as others read it."""
+    cert("ca", "Bank CA")
+    domain = ("--issuer-domain", "bank.example")
+    cert("host", NAME, *domain)
+    cert("user", "process@bank.example", *domain)
+    cert("renew", f"{NAME}.pem")
+    for name in (NAME, "process@bank.example"):
+        assert issuer_domains(chain(here / f"{name}.pem")[0]) == ("bank.example",)
+        shown = openssl("x509", "-in", f"{name}.pem", "-noout", "-ext", "issuerAltName", cwd=here).decode()
+        assert "DNS:bank.example" in shown
+    assert "(says that bank.example has issued it)" in cert("inspect", f"{NAME}.pem").output
+    cert("host", "mx.other.example")
+    assert issuer_domains(chain(here / "mx.other.example.pem")[0]) == ()
+    cert("host", "x.bank.example", "--issuer-domain", "no domain", code=2)
 
 
 def test_a_public_authority_issues_through_another_and_for_servers_only(here: Path) -> None:
@@ -210,12 +229,17 @@ def test_inspect_says_what_outrider_would_do(here: Path) -> None:
     shown = json.loads(cert("inspect", f"{NAME}.pem", "--json").output)
     [report] = shown["chain"]
     assert report["hosts"] == [NAME]
-    assert report["services"] == ["_amtp.bank.example"]
+    assert report["services"] == ["_amtp.bank.example", "_mt2.bank.example"]
     assert report["purposes"] == ["server"]
     assert shown["verdicts"]["AMTP client"] == f"private connection for EHLO {NAME} (private CA)"
     user = json.loads(cert("inspect", "ann@bank.example.pem", "--json").output)["verdicts"]
     assert user["AMTP client"].startswith("504: name:")
     assert user["SMTP client"] == "proves ann@bank.example (private CA)"
+    assert user["MT2 host"].startswith("name: the certificate has no dNSName")
+    assert user["MT2 user"] == (
+        "ann@bank.example (private CA); claimed, not proven: common name ann@bank.example"
+    )
+    assert shown["verdicts"]["MT2 host"] == f"{NAME} (private CA)"
 
 
 def test_inspect_of_what_is_none(here: Path) -> None:

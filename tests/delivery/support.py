@@ -11,7 +11,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from outrider.config.schema import Config, Delivery, Domain, Net, Route
-from outrider.delivery.amtp_hops import AmtpSending
 from outrider.delivery.interface import ConnectFailed, Hop, Job, LocalTransport, RequirementUnmet
 from outrider.delivery.item_runner import ItemRunner, Rules
 from outrider.delivery.local import DiscardTransport
@@ -21,6 +20,7 @@ from outrider.delivery.lookup import (
     MxRecords,
     NoRecords,
     NoSuchName,
+    ServiceProtocol,
     ServiceRecords,
 )
 from outrider.delivery.next_hops import HopPlanner
@@ -29,6 +29,7 @@ from outrider.delivery.queue_manager import QueueManager
 from outrider.delivery.queue_parts import QueueParts
 from outrider.delivery.reports import reporting_for
 from outrider.delivery.results import deferred, failed
+from outrider.delivery.service_hops import ServiceSending
 from outrider.delivery.surroundings import Surroundings
 from outrider.model.address import Address, parse_address
 from outrider.model.content import Content, inline_content
@@ -240,9 +241,11 @@ class FakeLookup:
             raise answer
         return HostAddresses(tuple(ip_address(one) for one in answer))
 
-    async def services(self, domain: str) -> ServiceRecords:
-        self.asked.append(f"SRV {domain}")
-        answer = self.service_answers.get(domain, NoRecords("none"))
+    async def services(self, protocol: ServiceProtocol, domain: str) -> ServiceRecords:
+        """For AMTP by the domain alone, for MT2 by ``mt2 domain``."""
+        name = domain if protocol == "amtp" else f"{protocol} {domain}"
+        self.asked.append(f"SRV {name}")
+        answer = self.service_answers.get(name, NoRecords("none"))
         if isinstance(answer, LookupFailed):
             raise answer
         return answer
@@ -296,7 +299,7 @@ def make_rules(
     *,
     transports: Mapping[str, LocalTransport] | None = None,
     ourselves: Ourselves = Ourselves(),  # noqa: B008 - a frozen value
-    amtp: AmtpSending | None = None,
+    services: tuple[ServiceSending, ...] = (),
 ) -> Rules:
     counter = itertools.count(1)
     tables = load_tables(config, lambda path: "")
@@ -305,7 +308,7 @@ def make_rules(
         delivery=config.delivery,
         routes=routes,
         reporting=reporting_for(config, tables, routes, lambda _: MessageId(f"report{next(counter)}")),
-        planner=HopPlanner(surroundings(lookup, config.net, ourselves), amtp),
+        planner=HopPlanner(surroundings(lookup, config.net, ourselves), services),
         transports=transports or {"discard": DiscardTransport()},
     )
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.config.schema import Delivery
-from outrider.delivery.amtp_hops import AmtpSending
 from outrider.delivery.carrying import Carrier, Feedback, Outcome
 from outrider.delivery.connections import Connections
 from outrider.delivery.interface import Job
 from outrider.delivery.lookup import NoRecords
 from outrider.delivery.next_hops import HopPlanner
+from outrider.delivery.service_hops import ServiceSending
 from outrider.model.mpc import parse_mpc
 from outrider.model.result import DeliveryResult, Kind
 from outrider.routing.channels import Channel
@@ -36,10 +36,10 @@ from tests.delivery.support import (
     srv,
     surroundings,
 )
-from tests.delivery.test_amtp_hops import Memory
+from tests.delivery.test_service_hops import Memory
 
 ONLY = MxWay(channel=Channel(("amtp",), partner="bank"))
-NO_FALLBACK = MxWay(channel=Channel(falls_back=False))
+NO_FALLBACK = MxWay(channel=Channel(stays=frozenset({"amtp"})))
 DENIAL = DeliveryResult(Kind.FAILED, "5.7.1", "the server's policy denies com/optin", 0, "x", "amtp")
 
 
@@ -54,7 +54,7 @@ class Desk:
         self.lookup.service_answers["b.example"] = srv((10, "gate"))
         self.lookup.mx_answers["b.example"] = mx((10, "mx"))
         connections = Connections(self.dialler, self.observer)
-        planner = HopPlanner(surroundings(self.lookup), AmtpSending(10_125, Memory()))
+        planner = HopPlanner(surroundings(self.lookup), [ServiceSending("amtp", 10_125, Memory())])
         self.carrier = Carrier(planner, connections, {}, Delivery(idle_reuse=0), self.clock, self.observer)
 
     async def carry(self, way: MxWay | None = None) -> Outcome:
@@ -298,7 +298,7 @@ async def test_servers_whose_address_dns_will_not_tell_are_out_of_reach() -> Non
 async def test_connections_are_shared_within_a_domain_and_not_across() -> None:
     desk = Desk()
     desk.carrier = Carrier(
-        HopPlanner(surroundings(desk.lookup), AmtpSending(10_125, Memory())),
+        HopPlanner(surroundings(desk.lookup), [ServiceSending("amtp", 10_125, Memory())]),
         Connections(desk.dialler, desk.observer),
         {},
         Delivery(idle_reuse=5.0),
@@ -351,5 +351,5 @@ def test_smtp_is_used_exactly_when_it_may_be_and_nobody_spoke(
 
 def uses_smtp(way: MxWay, states: list[str]) -> bool:
     """What ITP-7 says, in one line."""
-    may_follow = "smtp" in way.channel.protocols and way.channel.falls_back
+    may_follow = "smtp" in way.channel.protocols and "amtp" not in way.channel.stays
     return way.channel.protocols == ("smtp",) or (may_follow and set(states) == {"silent"})

@@ -207,3 +207,37 @@ def test_lanes_with_nothing_to_do_are_forgotten_and_dead_ones_kept_longer() -> N
     assert set(board.lanes) == {"dead"}
     board.prune(NOW + 100_000)
     assert not board.lanes
+
+
+# --- many messages on one connection (MT2-18d) --------------------------------------------------------
+
+
+@pytest.mark.covers("MT2-18d")
+def test_a_connection_that_takes_many_at_once_widens_the_lane_beyond_its_connections() -> None:
+    board = Board()
+    board.put("b.example", 200, limit=20)
+    first = board.start_all()
+    assert len(first) == INITIAL_WINDOW
+    lane, _, _ = board.feed_back(
+        first[0], Feedback.GOOD, "", NOW, waits=WAITS, jitter=0.0, chance=0.5, parallel=100
+    )
+    board.finished(first[0], NOW)
+    assert (lane.window, lane.limit) == (100.0, 20)
+    board.start_all()
+    assert lane.running == 100
+
+
+@pytest.mark.covers("MT2-18d")
+def test_where_that_is_over_the_limit_for_connections_holds_again() -> None:
+    board = Board()
+    entries = board.put("b.example", 60, limit=20)
+    board.next(NOW)
+    lane = board.lanes["b.example"]
+    assert not lane.succeeded(50)
+    assert lane.window == 50.0
+    lane.failed("gone", NOW, WAITS, 0.0, 0.5)
+    assert lane.window == 19.0
+    lane.succeeded(50)
+    lane.succeeded()
+    board.lane_for(entries[0].routed, NOW)
+    assert lane.window <= 20.0

@@ -27,7 +27,9 @@ SETTINGS: dict[str, Any] = {
     "listeners": [
         {"protocol": "smtp", "address": "198.51.100.1"},
         {"protocol": "amtp", "address": "198.51.100.1"},
-        {"protocol": "amtp", "address": "198.51.100.1", "port": 10126, "private": True},
+        {"protocol": "amtp", "address": "198.51.100.1", "port": 10127, "private": True},
+        {"protocol": "mt2", "address": "198.51.100.1"},
+        {"protocol": "mt2", "address": "198.51.100.1", "port": 10128, "tls": "none"},
         {"protocol": "submission", "address": "2001:4860::25", "tls": "implicit"},
         {"protocol": "smtp", "address": "127.0.0.1", "port": 2525},
         {"protocol": "lmtp", "address": "unix:/run/lmtp"},
@@ -49,7 +51,7 @@ def lines(what: Publication) -> set[str]:
     return {str(record).replace(" 3600 IN", "") for record in what.records}
 
 
-@pytest.mark.covers("AMTP-7", "AMTP-2a")
+@pytest.mark.covers("AMTP-7", "AMTP-2a", "MT2-27")
 def test_everything_that_peers_look_up() -> None:
     assert lines(published()) == {
         "us.example. MX 10 mx.us.example.",
@@ -57,6 +59,8 @@ def test_everything_that_peers_look_up() -> None:
         "customer.example. MX 20 mx.us.example.",
         "_amtp._tcp.us.example. SRV 0 0 10125 mx.us.example.",
         "_amtp._tcp.xn--bcher-kva.example. SRV 0 0 10125 mx.us.example.",
+        "_mt2._tcp.us.example. SRV 0 0 10126 mx.us.example.",
+        "_mt2._tcp.xn--bcher-kva.example. SRV 0 0 10126 mx.us.example.",
         "_submissions._tcp.us.example. SRV 0 0 465 mx.us.example.",
         "_submissions._tcp.xn--bcher-kva.example. SRV 0 0 465 mx.us.example.",
         "mx.us.example. A 198.51.100.1",
@@ -100,7 +104,7 @@ def test_nobody_outside_is_served() -> None:
 def test_one_zone_only() -> None:
     text = zone_text(published(), "US.example.")
     records = [line for line in text.splitlines() if not line.startswith(";")]
-    assert len(records) == 5
+    assert len(records) == 6
     assert all(".us.example." in f".{line.split()[0]}" for line in records)
 
 

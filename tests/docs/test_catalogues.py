@@ -32,7 +32,7 @@ ALERTS = (PROJECT / "packaging" / "prometheus" / "alerts.yml").read_text("utf-8"
 SOURCE = PROJECT / "src" / "outrider"
 CODE = "\n".join(path.read_text("utf-8") for path in SOURCE.rglob("*.py"))
 
-_ROW = re.compile(r"^\| `([a-z.-]+)` \| (.*) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| `([a-z0-9.-]+)` \| (.*) \|$", re.MULTILINE)
 _REPLY_ROW = re.compile(r"^\| `[245][0-9]{2} (?:[245]\.[0-9]+\.[0-9]+ )?([^`]*)` \|", re.MULTILINE)
 _FILLED_IN = re.compile(r"\.\.\.|\b[A-Z]{2,}\b")
 _ID = re.compile(r"\b(?:SMTP|TLS|QMTP|AMTP|ITP|SEC)-[0-9]+[a-d]?\b|\bFAULT-F[0-9]+\b")

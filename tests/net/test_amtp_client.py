@@ -16,7 +16,7 @@ import pytest
 from tests.net.client_jobs import HELLO, SETTINGS, Handler, Noted, job, script, serving
 from tests.peers.certificates import DAY, CertificateAuthority, TlsFiles
 
-from outrider.delivery.interface import AmtpTerms, ConnectFailed, Hop, RequirementUnmet
+from outrider.delivery.interface import ConnectFailed, Hop, RequirementUnmet, ServerTerms
 from outrider.identity import host_identity
 from outrider.identity.authorities import CaStores, ca_stores
 from outrider.identity.host_identity import HostRefusal, ServerIdentity, ServerQuestion, judge_server
@@ -55,10 +55,10 @@ def dialler(
     return AmtpDialler(SmtpClientParts(SETTINGS, tls, observer or Noted(), time.time))
 
 
-def hop(address: str, terms: AmtpTerms | None = None, **options: object) -> Hop:
+def hop(address: str, terms: ServerTerms | None = None, **options: object) -> Hop:
     tls = options.pop("tls", TlsRequirement())
     where = (ip_address(address),)
-    return Hop("amtp", TARGET, where, PORT, tls, amtp=terms or AmtpTerms(DOMAIN), **options)  # type: ignore[arg-type]
+    return Hop("amtp", TARGET, where, PORT, tls, terms=terms or ServerTerms(DOMAIN), **options)  # type: ignore[arg-type]
 
 
 async def connect(dial: AmtpDialler, where: Hop) -> AmtpConnection:
@@ -127,8 +127,8 @@ async def test_several_messages_go_over_one_session(address: str, authority: Cer
 
 # --- is it the right server? (AMTP-5) ---------------------------------------------------------------
 
-CLAIMED = AmtpTerms(DOMAIN)
-PROVING = AmtpTerms(DOMAIN, must_prove=True)
+CLAIMED = ServerTerms(DOMAIN)
+PROVING = ServerTerms(DOMAIN, must_prove=True)
 
 
 @pytest.mark.covers("AMTP-5", "ITP-1")
@@ -142,7 +142,7 @@ PROVING = AmtpTerms(DOMAIN, must_prove=True)
     ],
 )
 async def test_what_proves_a_server_is_recorded(
-    address: str, authority: CertificateAuthority, names: tuple[str, ...], terms: AmtpTerms, words: str
+    address: str, authority: CertificateAuthority, names: tuple[str, ...], terms: ServerTerms, words: str
 ) -> None:
     noted = Noted()
     async with serving(address, script(*TAKES), port=PORT, tls=context(authority.issue(*names))):
@@ -173,7 +173,7 @@ async def test_a_second_connection_to_the_same_server_costs_no_path_validation(
         for _ in range(3):
             assert (await carry(dial, hop(address))).kind is Kind.RELAYED
         assert validated == [DOMAIN]
-        await carry(dial, hop(address, AmtpTerms(DOMAIN, srv_secure=True)))
+        await carry(dial, hop(address, ServerTerms(DOMAIN, srv_secure=True)))
     assert server.connections == 4
     assert validated == [DOMAIN, DOMAIN], "once for each question that a chain has to answer"
 
@@ -304,7 +304,7 @@ async def test_a_backups_denial_is_not_the_last_word(
     else:
         answers = ("220 hi", "250 gate", "550 5.7.1 MPC policy violation", "221 bye")
     async with serving(address, script(*answers), port=PORT, tls=context(authority.issue(DOMAIN))):
-        result = await carry(dialler(authority), hop(address, AmtpTerms(DOMAIN, backup=True)))
+        result = await carry(dialler(authority), hop(address, ServerTerms(DOMAIN, backup=True)))
     assert (result.kind, result.status) == (Kind.DEFERRED, "4.7.1")
     assert "backup" in result.text
 
@@ -394,7 +394,7 @@ async def test_a_login_is_followed_by_a_second_ehlo_whose_list_holds(
 ) -> None:
     secret = tmp_path / "password"
     secret.write_text("open sesame\n")
-    terms = AmtpTerms("", named=True, must_prove=True)
+    terms = ServerTerms("", named=True, must_prove=True)
     where = hop(address, terms, username="ann", password_file=str(secret))
     tls = context(authority.issue(TARGET))
     async with serving(address, greets_anew(), port=PORT, tls=tls) as server:
@@ -411,7 +411,7 @@ async def test_a_failed_login_makes_mail_wait(
 ) -> None:
     secret = tmp_path / "password"
     secret.write_text("wrong\n")
-    terms = AmtpTerms("", named=True, must_prove=True)
+    terms = ServerTerms("", named=True, must_prove=True)
     where = hop(address, terms, username="ann", password_file=str(secret))
     answers = ("220 hi", b"250-gate\r\n250 AUTH PLAIN\r\n", "535 5.7.8 no", "221 bye")
     async with serving(address, script(*answers), port=PORT, tls=context(authority.issue(TARGET))):
@@ -422,7 +422,7 @@ async def test_a_failed_login_makes_mail_wait(
 
 @pytest.mark.covers("AMTP-19", "AMTP-5")
 async def test_a_named_host_must_prove_its_own_name(address: str, authority: CertificateAuthority) -> None:
-    terms = AmtpTerms("", named=True, must_prove=True)
+    terms = ServerTerms("", named=True, must_prove=True)
     async with serving(address, script(*TAKES), port=PORT, tls=context(authority.issue("other.example"))):
         result = await unmet(dialler(authority), hop(address, terms))
     assert TARGET in result.text

@@ -75,7 +75,12 @@ RECIPES = {
     "postgresql": Recipe(
         (*BASE, "postgresql-15", "postgresql-client-15", "tzdata"), without=frozenset({"libllvm14"})
     ),
+    # Not a server but odd mail: the messages that CPython's e-mail package is tested with.
+    "python-testsuite": Recipe(("libpython3.11-testsuite",)),
     "bind": Recipe((*BASE, "bind9", "bind9-libs", "bind9-utils")),
+    "openldap": Recipe((*BASE, "slapd")),
+    # A news server: what MT2's bulk is held against.
+    "inn": Recipe((*BASE, "inn2", "inn2-inews"), without=frozenset({"libnet-perl"})),
     "swaks": Recipe(
         (
             *BASE,

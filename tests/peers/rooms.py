@@ -45,6 +45,7 @@ USERS = {
     "dovenull": (209, "/nonexistent"),
     "postgres": (210, "/var/lib/postgresql"),
     "bind": (211, "/var/cache/bind"),
+    "news": (9, "/var/spool/news"),
     "vmail": (212, "/mail"),
     "sasl": (213, "/nonexistent"),
 }

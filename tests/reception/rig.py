@@ -102,7 +102,28 @@ class Recorder(NullReceptionObserver):
         self.lookups_failed: list[str] = []
         self.abandoned: list[str] = []
         self.hosts: list[str] = []
+        self.transfers: list[tuple[str, str, str]] = []
         self.breaches: list[tuple[str, str, str]] = []
+
+    def transfer_repeated(self, session: Session, transfer: str, message_id: str) -> None:
+        """MT2-18a."""
+        del session
+        self.transfers.append(("repeated", transfer, message_id))
+
+    def transfer_kept(self, session: Session, transfer: str, octets: int) -> None:
+        """MT2-18b."""
+        del session
+        self.transfers.append(("kept", transfer, str(octets)))
+
+    def transfer_resumed(self, session: Session, transfer: str, octets: int) -> None:
+        """MT2-18b."""
+        del session
+        self.transfers.append(("resumed", transfer, str(octets)))
+
+    def trace_broken(self, session: Session, transfer: str, problem: str, *, refused: bool) -> None:
+        """MT2-23a."""
+        del session, transfer
+        self.transfers.append(("broken", problem, str(refused)))
 
     def host_proven(self, session: Session, host: str, how: str) -> None:
         self.hosts.append(f"{host}: {how}")
@@ -217,27 +238,25 @@ class Rig:
         self.short_of_memory = False
         ids = itertools.count(1)
         sources = FactSource(self.lookup, self.observer, lambda: self.now, 5.0) if self.dns else None
-        self.reception = MailReception(
-            ReceptionSettings.of(config),
-            ReceptionParts(
-                spool=self.spool,
-                fresh=self.taker,
-                recipients=load_tables(config, lambda name: ""),
-                destination_of=destination,
-                policy=compile_policy(Policy(rules=self.rules), parse_way),
-                observer=self.observer,
-                make_id=lambda now: MessageId(f"ID{next(ids)}"),
-                clock=lambda: self.now,
-                users=self.users,
-                clients=self.clients,
-                sources=sources,
-                hosts=self._prover(sources, table),
-                codes=MailCodes(self.mpc, self.users.find if self.users else lambda _login: None),
-                partners=PartnerTerms(table, self.partner_hosts) if self.partners else None,
-                may_leave=self._may_leave,
-                memory_is_short=lambda: self.short_of_memory,
-            ),
+        self.parts = ReceptionParts(
+            spool=self.spool,
+            fresh=self.taker,
+            recipients=load_tables(config, lambda name: ""),
+            destination_of=destination,
+            policy=compile_policy(Policy(rules=self.rules), parse_way),
+            observer=self.observer,
+            make_id=lambda now: MessageId(f"ID{next(ids)}"),
+            clock=lambda: self.now,
+            users=self.users,
+            clients=self.clients,
+            sources=sources,
+            hosts=self._prover(sources, table),
+            codes=MailCodes(self.mpc, self.users.find if self.users else lambda _login: None),
+            partners=PartnerTerms(table, self.partner_hosts) if self.partners else None,
+            may_leave=self._may_leave,
+            memory_is_short=lambda: self.short_of_memory,
         )
+        self.reception = MailReception(ReceptionSettings.of(config), self.parts)
 
     def _prover(self, sources: FactSource | None, table: PartnerTable) -> HostProver | None:
         if self.hosts is None:

@@ -132,21 +132,23 @@ def test_the_gravest_breach_comes_first() -> None:
 @pytest.mark.parametrize(
     ("terms", "level", "fallback"),
     [
-        ({"outbound": "any"}, None, "smtp"),
+        ({"outbound": "any"}, None, None),
+        ({"outbound": "any", "fallback": "smtp"}, None, "smtp"),
         ({"outbound": "any", "fallback": "never"}, None, "never"),
-        ({"outbound": "encrypt"}, "encrypt", "smtp"),
-        ({"outbound": "verify"}, "verify", "smtp"),
-        ({"outbound": "mutual"}, "mutual", "smtp"),
+        ({"outbound": "encrypt"}, "encrypt", None),
+        ({"outbound": "verify"}, "verify", None),
+        ({"outbound": "mutual"}, "mutual", None),
         ({"outbound": "amtp"}, None, "never"),
         ({"outbound": "amtp", "fallback": "never"}, None, "never"),
+        ({"outbound": "mt2"}, None, "never"),
     ],
 )
-def test_outbound_terms(terms: dict[str, str], level: str | None, fallback: str) -> None:
+def test_outbound_terms(terms: dict[str, str], level: str | None, fallback: str | None) -> None:
     found = table({"bank": {**BANK, **terms}}).outbound_for("bank.example")
     assert found is not None
     assert (found.tls_level, found.fallback) == (level, fallback)
     assert found.hosts.covers("out.bank.example")
-    assert found.amtp_only is (terms["outbound"] == "amtp" or fallback == "never")
+    assert found.only == (terms["outbound"] if terms["outbound"] in ("amtp", "mt2") else None)
 
 
 def test_no_terms_where_none_are_agreed() -> None:
@@ -154,13 +156,6 @@ def test_no_terms_where_none_are_agreed() -> None:
     assert partners.outbound_for("other.example") is None
     assert partners.inbound_demand("other.example") == ("any", "report")
     assert partners.inbound_demand("bank.example") == ("amtp", "refuse")
-
-
-def test_the_settings_fallback_holds_where_the_entry_says_nothing() -> None:
-    found = table({"bank": {**BANK, "outbound": "any"}}, amtp={"fallback": "never"})
-    terms = found.outbound_for("bank.example")
-    assert terms is not None
-    assert terms.fallback == "never"
 
 
 @pytest.mark.covers("ITP-8")

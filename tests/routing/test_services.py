@@ -23,7 +23,7 @@ def services(*records: tuple[int, int, str]) -> list[Service]:
 
 
 def chosen(records: Sequence[Service], ourselves: Ourselves = US) -> list[str] | NoWay:
-    found = candidates("b.example", records, ourselves, lambda: 0.5, own_port=PORT)
+    found = candidates("b.example", records, ourselves, lambda: 0.5, protocol="amtp", own_port=PORT)
     return found if isinstance(found, NoWay) else [one.target for one in found]
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from outrider.model.content import Content, InlineBody
 from outrider.spool.interface import Spool, SpoolError
 from outrider.spool.sqlite.spool import SqliteSpool
-from outrider.testing.spool_contract import DELIVERED, NOW, message, outcome
+from outrider.testing.spool_contract import DELIVERED, NOW, OBJECTS, message, outcome, transfer
 from outrider.testing.writing import put
 
 INLINE_LIMIT = 65_536
@@ -46,7 +46,7 @@ def tell(word: str, name: str, more: str = "") -> None:
 async def store(spool: Spool, name: str, *, settle: bool) -> None:
     """One message's life as far as it goes."""
     body = body_of(name, size_of(name))
-    new = message(id_=name)
+    new = replace(message(id_=name), objects=OBJECTS, transfer=transfer(name))
     tell("begin", name)
     try:
         if len(body) > INLINE_LIMIT:

@@ -16,7 +16,7 @@ import pytest
 from outrider.model.message import Event, ItemState, MessageId
 from outrider.spool.interface import Filter, NotFound, Recovery, Spool
 from outrider.spool.sqlite.spool import SqliteSpool
-from outrider.testing.spool_contract import NOW
+from outrider.testing.spool_contract import NOW, OBJECTS, transfer
 from tests.spool.crash_child import INLINE_LIMIT, body_of, size_of
 
 ROUNDS = 30
@@ -57,15 +57,21 @@ async def opened(directory: Path):  # type: ignore[no-untyped-def]
 
 
 async def check_whole(spool: Spool, name: str) -> bool:
-    """Whether the message is there; if it is, every octet of it must be."""
+    """Whether the message is there; if it is, every octet of it must be, and its transfer is known for taken
+    (MT2-18a)."""
+    taken = transfer(name)
+    known = await spool.find_transfer(taken.peer, taken.transfer)
     try:
         stored = await spool.read(MessageId(name))
     except NotFound:
+        assert known is None
         return False
+    assert known == taken
     (item,) = await spool.items(stored.id)
     assert (stored.content is None) == (item.state is ItemState.DONE)
     if stored.content is not None:
         assert b"".join(stored.content.body.chunks()) == body_of(name, size_of(name))
+        assert stored.objects == OBJECTS
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,6 +35,12 @@ _force = click.option("--force", is_flag=True, help="Replace files that exist.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 _key_type = click.option("--key-type", type=click.Choice(["ec", "rsa"]), default="ec", show_default=True)
 _ca = click.option("--ca", "ca_file", type=_PATH, default=Path("ca.pem"), show_default=True, help="The CA.")
+_issuer_domain = click.option(
+    "--issuer-domain",
+    default="",
+    metavar="DOMAIN",
+    help="The domain that publishes this CA, for MT2 peers that do not know it.",
+)
 _ca_key = click.option("--ca-key", "ca_key", type=_PATH, help="Its key; default beside it, .key.")
 
 
@@ -103,6 +109,7 @@ def ca(
 )
 @click.option("--address", "addresses", multiple=True, help="IP address to name as well; repeatable.")
 @click.option("--server-only", is_flag=True, help="Without the client purpose, as public CAs issue.")
+@_issuer_domain
 @click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True)
 @_key_type
 @_ca
@@ -115,6 +122,7 @@ def host(
     domains: tuple[str, ...],
     addresses: tuple[str, ...],
     server_only: bool,
+    issuer_domain: str,
     days: int,
     key_type: KeyType,
     ca_file: Path,
@@ -124,7 +132,7 @@ def host(
     dry_run: bool,
 ) -> None:
     """Issue for a host: NAME.pem with its chain, and NAME.key. The first of NAMES is what it says at EHLO."""
-    authority = _authority(ca_file, ca_key)
+    authority = replace(_authority(ca_file, ca_key), issuer_domain=issuer_domain)
     purposes = (Purpose.SERVER,) if server_only else (Purpose.SERVER, Purpose.CLIENT)
     try:
         issued = authority.issue_host(
@@ -133,7 +141,7 @@ def host(
             days,
             purposes=purposes,
             addresses=addresses,
-            services=[("amtp", domain) for domain in domains],
+            services=[(service, domain) for domain in domains for service in ("amtp", "mt2")],
             key=key_type,
         )
     except ValueError as error:
@@ -152,6 +160,7 @@ def host(
 @cert.command()
 @click.argument("address")
 @click.option("--host", "hosts", multiple=True, help="What the machine says at EHLO (AMTP); repeatable.")
+@_issuer_domain
 @click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True)
 @_key_type
 @_ca
@@ -162,6 +171,7 @@ def host(
 def user(
     address: str,
     hosts: tuple[str, ...],
+    issuer_domain: str,
     days: int,
     key_type: KeyType,
     ca_file: Path,
@@ -171,7 +181,7 @@ def user(
     dry_run: bool,
 ) -> None:
     """Issue for the user with this mail ADDRESS: ADDRESS.pem and ADDRESS.key."""
-    authority = _authority(ca_file, ca_key)
+    authority = replace(_authority(ca_file, ca_key), issuer_domain=issuer_domain)
     try:
         issued = authority.issue_user(address, _begin(), days, hosts=hosts, key=key_type)
     except ValueError as error:

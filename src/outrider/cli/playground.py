@@ -14,7 +14,7 @@ from outrider.cli.output import fail
 @click.command()
 @click.option("--once", is_flag=True, help="End after the scenes: 0 only if all came out as they should.")
 def playground(once: bool) -> None:
-    """Run eleven mail sites, a DNS server and a few CAs on loopback, and send real mail between them."""
+    """Run fourteen mail sites, a DNS server and a few CAs on loopback, and send real mail between them."""
     from outrider.playground.show import play
 
     once = once or os.environ.get("ONCE", "") not in ("", "0")

@@ -105,24 +105,31 @@ def count_(config_path: Path, as_json: bool) -> None:
     "--object",
     "part",
     type=click.Choice(["envelope", "headers", "body", "content"]),
-    help="Only this, as it is: headers, body and content octet for octet.",
+    help="Only this, octet for octet. Mail that came by MT2 has the three objects that were sent; of other "
+    "mail there are header section, body, and an envelope that is printed as JSON. `content` is the mail as "
+    "SMTP has it.",
 )
 @config_option
 @json_option
 def show(config_path: Path, message_id: str, part: str | None, as_json: bool) -> None:
     """Show one message: envelope, state of each recipient, attempts, headers."""
     if part in ("headers", "body", "content"):
-        out = sys.stdout.buffer
-        for row in ask(config_path, "queue.content", {"id": message_id, "part": part}):
-            out.write(base64.b64decode(row["octets"]))
-        out.flush()
+        _write_octets(config_path, message_id, part)
         return
     for row in ask(config_path, "queue.show", {"id": message_id}):
-        value = row["envelope"] if part == "envelope" else row
-        if as_json or part:
-            print_json(value)
+        if part and "objects" in row:
+            _write_octets(config_path, message_id, part)
+        elif as_json or part:
+            print_json(row["envelope"] if part else row)
         else:
             _print_message(row)
+
+
+def _write_octets(config_path: Path, message_id: str, part: str) -> None:
+    out = sys.stdout.buffer
+    for row in ask(config_path, "queue.content", {"id": message_id, "part": part}):
+        out.write(base64.b64decode(row["octets"]))
+    out.flush()
 
 
 def _print_message(row: dict[str, Any]) -> None:
@@ -142,10 +149,15 @@ def _print_message(row: dict[str, Any]) -> None:
             click.echo(f"  {shown(recipient['address'])}: {recipient['state']}")
             if last:
                 click.echo(f"    {last['status']} {shown(last['text'])}")
-    if row.get("summary"):
-        click.echo("")
-        for name, value in row["summary"].items():
-            click.echo(f"{name}: {shown(value)}")
+    _print_section("objects (MT2)", {name: f"{size} octets" for name, size in row.get("objects", {}).items()})
+    _print_section("", row.get("summary") or {})
+
+
+def _print_section(title: str, values: dict[str, Any]) -> None:
+    if values:
+        click.echo(f"\n{title}" if title else "")
+    for name, value in values.items():
+        click.echo(f"{'  ' if title else ''}{name}: {shown(value)}")
 
 
 def _act(

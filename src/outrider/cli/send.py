@@ -17,7 +17,7 @@ import click
 
 from outrider.cli.options import json_option
 from outrider.cli.output import fail, print_rows
-from outrider.delivery.interface import AmtpTerms, ConnectFailed, Hop, Job, RequirementUnmet
+from outrider.delivery.interface import ConnectFailed, Dialler, Hop, Job, RequirementUnmet, ServerTerms
 from outrider.message.dates import format_date
 from outrider.message.header_fields import find_field
 from outrider.message.mailboxes import mailboxes
@@ -38,6 +38,7 @@ class _Identity:
     hello: str = ""
     certificate: Path | None = None
     key: Path | None = None
+    encrypt_for: tuple[Path, ...] = ()
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ class _Submission:
 @click.option("--server", default="127.0.0.1:25", show_default=True, help="HOST or HOST:PORT.")
 @click.option(
     "--protocol",
-    type=click.Choice(["smtp", "submission", "smtps", "lmtp", "qmtp", "amtp"]),
+    type=click.Choice(["smtp", "submission", "smtps", "lmtp", "qmtp", "amtp", "mt2"]),
     default="smtp",
     show_default=True,
 )
@@ -72,9 +73,18 @@ class _Submission:
 @click.option("--ca", "ca_files", multiple=True, type=click.Path(path_type=Path), help="PEM file of CAs.")
 @click.option("--name", default="", help="Name to find in the server's certificate; default its HOST.")
 @click.option("--mpc", default="", help="Mail Policy Code, such as com/individual; AMTP needs one.")
-@click.option("--hello", default="", help="Name that we give at EHLO; for AMTP the certificate's.")
-@click.option("--certificate", type=click.Path(path_type=Path), help="Our certificate (PEM); AMTP needs one.")
+@click.option("--hello", default="", help="Name that we give at EHLO; for AMTP and MT2 the certificate's.")
+@click.option(
+    "--certificate", type=click.Path(path_type=Path), help="Our certificate (PEM); AMTP and MT2 need one."
+)
 @click.option("--key", type=click.Path(path_type=Path), help="Its key.")
+@click.option(
+    "--encrypt-for",
+    "encrypt_for",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="mt2: a recipient's certificate (PEM); for the addresses in it the headers are encrypted.",
+)
 @click.option("--user", default="", help="Log in as; the password is asked for, or $OUTRIDER_PASSWORD.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent where.")
 @click.argument("message", type=click.Path(path_type=Path), default=Path("-"))
@@ -91,6 +101,7 @@ def send(
     hello: str,
     certificate: Path | None,
     key: Path | None,
+    encrypt_for: tuple[Path, ...],
     user: str,
     dry_run: bool,
     message: Path,
@@ -102,9 +113,11 @@ def send(
     """
     content = inline_content(_octets(message))
     envelope = replace(_envelope(content, sender, recipients), mpc=_code(mpc, protocol))
-    if bool(certificate) != bool(key) or (protocol == "amtp" and certificate is None):
-        fail("AMTP needs --certificate and --key; they go together", 2)
-    identity = _Identity(hello, certificate, key)
+    if bool(certificate) != bool(key) or (protocol in ("amtp", "mt2") and certificate is None):
+        fail("AMTP and MT2 need --certificate and --key; they go together", 2)
+    if encrypt_for and protocol != "mt2":
+        fail("--encrypt-for is for --protocol mt2", 2)
+    identity = _Identity(hello, certificate, key, encrypt_for)
     hop = _hop(server, protocol, _requirement(tls, name, identity), user)
     if dry_run:
         rows = [
@@ -204,9 +217,9 @@ def _hop(server: str, protocol: str, tls: TlsRequirement, user: str) -> Hop:
     except OSError as error:
         fail(f"{host}: {error.strerror}")
     addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-    terms = AmtpTerms("", named=True, must_prove=True) if protocol == "amtp" else None
+    terms = ServerTerms("", named=True, must_prove=True) if protocol in ("amtp", "mt2") else None
     found_at = tuple(ip_address(one) for one in addresses)
-    return Hop(protocol, host, found_at, number, tls, username=user, amtp=terms)
+    return Hop(protocol, host, found_at, number, tls, username=user, terms=terms)
 
 
 def _send(submission: _Submission, user: str) -> dict[int, DeliveryResult]:
@@ -225,13 +238,27 @@ def _password() -> str:
     return str(entered)
 
 
-async def _deliver(submission: _Submission, hop: Hop) -> dict[int, DeliveryResult]:
-    from outrider.runtime.sending import dialler_for
+def _dialler(protocol: str, submission: _Submission) -> Dialler:
+    from outrider.runtime.sending import dialler_for, mt2_dialler
 
+    identity = submission.identity
+    if protocol != "mt2":
+        return dialler_for(protocol, submission.ca_files, identity.hello)
+    assert identity.certificate is not None
+    assert identity.key is not None
+    files = (identity.certificate, identity.key)
+    return mt2_dialler(submission.ca_files, *files, identity.hello, identity.encrypt_for)
+
+
+async def _deliver(submission: _Submission, hop: Hop) -> dict[int, DeliveryResult]:
     envelope, content = submission.envelope, submission.content
-    message = StoredMessage(MessageId("outrider-send"), time.time(), envelope, b"", content, content.size, ())
+    name = MessageId(f"send-{secrets.token_hex(8)}")
+    message = StoredMessage(name, time.time(), envelope, b"", content, content.size, ())
     everyone = tuple(range(len(envelope.recipients)))
-    dialler = dialler_for(hop.protocol, submission.ca_files, submission.identity.hello)
+    try:
+        dialler = _dialler(hop.protocol, submission)
+    except (OSError, ValueError) as error:
+        fail(str(error), 2)
     last: DeliveryResult | None = None
     for address in hop.addresses:
         try:

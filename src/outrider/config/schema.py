@@ -17,8 +17,8 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Protocol = Literal["smtp", "submission", "amtp", "mt2", "qmtp", "lmtp", "http"]
 TlsMode = Literal["none", "starttls", "implicit"]
 InboundChannel = Literal["any", "tls", "tls-mutual", "amtp", "mt2"]
-OutboundChannel = Literal["any", "encrypt", "verify", "mutual", "amtp"]
-SendingProtocol = Literal["amtp", "smtp"]
+OutboundChannel = Literal["any", "encrypt", "verify", "mutual", "amtp", "mt2"]
+SendingProtocol = Literal["mt2", "amtp", "smtp"]
 TrustKind = Literal[
     "block-file",
     "vouch-file",
@@ -42,13 +42,13 @@ class Listener(Section, frozen=True):
     """One listening socket."""
 
     protocol: Protocol
-    """What is spoken: smtp (relay and MX), submission (AUTH required), amtp, qmtp, lmtp, http (metrics)."""
+    """What is spoken: smtp (relay and MX), submission (AUTH required), amtp, mt2, qmtp, lmtp, http (metrics)."""
     address: str = "127.0.0.1"
     """IPv4 or IPv6 address, or `unix:/path` for lmtp and http."""
     port: Port | None = None
-    """Default by protocol: smtp 25, submission 587 (465 with implicit TLS), amtp as in [amtp], qmtp 209, lmtp 24, http 9464."""
+    """Default by protocol: smtp 25, submission 587 (465 with implicit TLS), amtp as in [amtp], mt2 as in [mt2], qmtp 209, lmtp 24, http 9464."""
     tls: TlsMode | None = None
-    """none, starttls or implicit. Default: implicit for amtp, starttls for smtp and submission when [tls] names a certificate, else none."""
+    """none, starttls or implicit. Default: implicit for amtp and mt2, starttls for smtp and submission when [tls] names a certificate, else none. For mt2 starttls is its TLS option, and none is for loopback and private links: no identity is proven there by a key (MT2-9)."""
     hostname: str | None = None
     """The name in the greeting; default the server's hostname."""
     require_tls: bool = False
@@ -216,13 +216,13 @@ class Route(Section, frozen=True):
     """A way to a destination, where a plain string is not enough."""
 
     to: str
-    """`amtp:HOST[:PORT]` (a private connection), `smtp:HOST`, `smtp:[ADDRESS]:PORT`, `submission:...`, `smtps:...`, `lmtp:...`, `qmtp:...`, `mx` (by the domain's own SRV and MX records), `pipe:`, `maildir:`, `discard:`, `error:5.1.1 text`."""
+    """`amtp:HOST[:PORT]` (a private connection), `mt2:HOST[:PORT]`, `smtp:HOST`, `smtp:[ADDRESS]:PORT`, `submission:...`, `smtps:...`, `lmtp:...`, `qmtp:...`, `mx` (by the domain's own SRV and MX records), `pipe:`, `maildir:`, `discard:`, `error:5.1.1 text`."""
     tls: TlsLevel | None = None
     """TLS policy for this way; default [delivery] tls."""
     protocols: tuple[SendingProtocol, ...] | None = None
-    """For `mx`: default [delivery] protocols. `["amtp"]` alone: mail waits rather than goes otherwise."""
+    """For `mx`: default [delivery] protocols. `["amtp"]` or `["mt2"]` alone: mail waits rather than goes otherwise."""
     fallback: Literal["smtp", "never"] | None = None
-    """For `mx`: whether the next protocol may be used where no server of the first can be reached; default [amtp] fallback."""
+    """For `mx`: whether the next protocol may be used where no server of the first can be reached; default fallback in [amtp] and [mt2]."""
     tls_name: str = ""
     """Name to find in the server's certificate instead of the host's."""
     fingerprints: tuple[str, ...] = ()
@@ -246,10 +246,10 @@ class Delivery(Section, frozen=True):
 
     tls: TlsLevel = "opportunistic"
     """TLS policy for destinations without one of their own."""
-    protocols: tuple[SendingProtocol, ...] = ("amtp", "smtp")
+    protocols: tuple[SendingProtocol, ...] = ("mt2", "amtp", "smtp")
     """In which order protocols are tried for domains without a route: the first whose servers the domain publishes.
-    `amtp` needs [tls] certificate, and carries only mail that has a Mail Policy Code. QMTP belongs to `smtp`: MX
-    preferences announce it."""
+    `mt2` and `amtp` need a certificate of ours ([mt2], [tls]); `amtp` carries only mail that has a Mail Policy Code.
+    QMTP belongs to `smtp`: MX preferences announce it."""
     concurrency: Count = 20
     """Connections at once to one destination."""
     total: Count = 500
@@ -407,6 +407,112 @@ class Amtp(Section, frozen=True):
     """How long a domain is remembered to speak AMTP, so that DNS that fails is not taken for absence (AMTP-7)."""
 
 
+class Mt2Identity(Section, frozen=True):
+    """The user certificate of an address of ours (rfc822Name, emailProtection)."""
+
+    certificate: str
+    """PEM file: the certificate, then its chain."""
+    key: str
+    """PEM file of its private key (EC P-256, Ed25519 or RSA), readable by the server alone."""
+
+
+class Mt2Extensions(Section, frozen=True):
+    """MT2 extensions (MT2-20). What `outrider extension` has been told goes before what stands here."""
+
+    enabled: tuple[str, ...] = ()
+    """Names of those that are on from the start, beside those that are so by themselves; `outrider extension list`
+    shows what is installed."""
+    options: dict[str, dict[str, object]] = field(default_factory=dict)
+    """By name: what it is set up with."""
+
+
+class Mt2Validation(Section, frozen=True):
+    """Whose certificates are believed where no CA of [tls] issued them (MT2-24b, c)."""
+
+    delegation: tuple[Literal["ldap", "dns"], ...] = ()
+    """Where the CA certificate of an unknown issuer is looked up, under the issuer's own domain, in this order:
+    ldap (FIRS), dns (CERT and TLSA, DNSSEC-secure only). None = such certificates prove nothing."""
+    trusted_ca: tuple[str, ...] = ()
+    """PEM files of CAs whose word on more than host names and addresses (a person's name) is believed."""
+    interior_gateways: tuple[str, ...] = ()
+    """Hosts whose word on the identities that they have proven is believed (MT2-24c)."""
+    unsigned: Literal["proven", "claimed", "refuse"] = "proven"
+    """What names are worth whose CA came by unsigned LDAP over unsigned DNS: who can forge DNS answers to this
+    server can forge these too."""
+    timeout: Annotated[float, Meta(gt=0, le=30)] = 5.0
+    """For one look-up, referrals included."""
+    cache: Seconds = 3600.0
+    """How long a CA certificate found so is remembered, at the most. One that no longer fits is asked for again
+    at once, if it is older than a minute (MT2-25)."""
+    negative_cache: Seconds = 300.0
+    """How long it is remembered that there was none."""
+    lookups_per_minute: Annotated[int, Meta(ge=1)] = 10
+    """Look-ups that one client address may cause; what is remembered costs none."""
+
+
+class Mt2(Section, frozen=True):
+    """MT2: mail as sealed objects, in asynchronous sessions between hosts that prove their names."""
+
+    port: Port = 10126
+    """None was ever assigned; SRV records name it to others (MT2-27)."""
+    certificate: str | None = None
+    """PEM file of the certificate (with its chain) that proves this host in HELO and seals its mail; default
+    [tls] certificate."""
+    key: str | None = None
+    """Its private key; default [tls] key."""
+    identities: dict[str, Mt2Identity] = field(default_factory=dict)
+    """User certificates by address. Mail that such a user has submitted with a login is sealed with it; all other
+    mail is sealed by this host, with what is known of its sender (MT2-28c)."""
+    process: str = ""
+    """The address of `identities` that seals reports, errors and control messages (`mailer-daemon@example`);
+    default: the host's certificate."""
+    fallback: Literal["smtp", "never"] = "smtp"
+    """Whether the next protocol is used where a domain speaks MT2 and none of its hosts can be reached (ITP-7); a
+    route's or a partner's own word goes first."""
+    seen_for: Seconds = 30 * 86_400.0
+    """How long a domain is remembered to speak MT2, so that DNS that fails is not taken for absence."""
+    window: Octets = 16_777_216
+    """Octets granted to a peer and not yet answered, per connection (MT2-18c)."""
+    max_part: Octets = 1_048_576
+    """Largest fragment; at most `window`."""
+    in_flight: Annotated[int, Meta(ge=1, le=30_000)] = 3072
+    """Requests outstanding on one connection; a message has three."""
+    pipe: tuple[str, ...] = ()
+    """Proven names (and `.domains`) of hosts that may pipeline, beside partners' hosts; `*` = every proven host
+    (MT2-18d)."""
+    parallel: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+    """Messages under way at once on one connection of ours, where the peer grants PIPE."""
+    keep_open: Seconds = 60.0
+    """How long a connection of ours is kept for the next message; see MT2-18d, nailed-up connections."""
+    full_duplex: bool = True
+    """Our own mail goes back on a connection that the peer has opened, where routing would choose it
+    (MT2-18e)."""
+    idle_timeout: Seconds = 300.0
+    """Silence after which NOOP is sent, and then the connection closed (MT2-12)."""
+    resume_for: Seconds = 3 * 3600.0
+    """How long partly received objects are kept, at least an hour (MT2-18b)."""
+    partial_space: Octets = 1_073_741_824
+    """Octets of partly received objects kept in all; the oldest go first."""
+    remember_for: Seconds = 8 * 86_400.0
+    """How long a transfer is known to have been taken, so that a repeat is not taken again; longer than the
+    sender's queue life (MT2-18a)."""
+    verify_seals: bool = True
+    """Verify the seals of mail that comes in; rules use what is found (MT2-23a)."""
+    hidden_part: bool = True
+    """Mail that came by MT2 and leaves by SMTP takes its objects with it (MT2-28b); mailboxes keep them too
+    (MT2-29)."""
+    encrypt_headers: dict[str, str] = field(default_factory=dict)
+    """Address or domain to the PEM file of the certificate that its headers are encrypted for (MT2-4), for mail of
+    our own."""
+    extension_routes: dict[str, str] = field(default_factory=dict)
+    """Ways for messages with a delivery extension, by its OID: `mt2:HOST[:PORT]`; before all other routes but a
+    recipient's own (MT2-27)."""
+    extensions: Mt2Extensions = field(default_factory=Mt2Extensions)
+    """Extensions."""
+    validation: Mt2Validation = field(default_factory=Mt2Validation)
+    """Certificates of unknown CAs."""
+
+
 class MpcAssignment(Section, frozen=True):
     """A code for mail that comes without one, where all that is named holds."""
 
@@ -448,7 +554,7 @@ class Partner(Section, frozen=True):
     outbound: OutboundChannel = "any"
     """The least that mail to it must go by."""
     fallback: Literal["smtp", "never"] | None = None
-    """See [amtp] fallback."""
+    """See fallback in [amtp] and [mt2]."""
     contact: str = ""
     """Whom to tell when it does not work."""
 
@@ -518,7 +624,8 @@ class Config(Section, frozen=True):
     net: Net = field(default_factory=Net)
     """Where connections may go."""
     routes: dict[str, str | Route] = field(default_factory=dict)
-    """Ways to domains, by domain, `.domain` for its subdomains, or `*` for all others (smart host)."""
+    """Ways to domains, by domain, `.domain` for its subdomains, or `*` for all others (smart host); and to single
+    recipients, by address: `ann@example`, which goes before her domain's (MT2-27)."""
     delivery: Delivery = field(default_factory=Delivery)
     """Sending."""
     limits: Limits = field(default_factory=Limits)
@@ -529,6 +636,8 @@ class Config(Section, frozen=True):
     """Rules."""
     amtp: Amtp = field(default_factory=Amtp)
     """AMTP."""
+    mt2: Mt2 = field(default_factory=Mt2)
+    """MT2."""
     mpc: MpcCodes = field(default_factory=MpcCodes)
     """Mail Policy Codes."""
     partners: dict[str, Partner] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from outrider.config.schema import Delivery
 from outrider.delivery.clock import Clock
 from outrider.delivery.connections import Connections, Failure, Opened, Unreached
 from outrider.delivery.interface import Expansion, Hop, Job, LocalTransport
+from outrider.delivery.mt2_departure import NOTHING_RIDES_ALONG, Departure, goes_by_mt2_only
 from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.observer import DeliveryObserver
 from outrider.delivery.plan import PassedOver, Plan
@@ -59,6 +60,8 @@ class Outcome:
     feedback: Feedback = Feedback.NONE
     notes: list[str] = field(default_factory=list)
     remote: str = ""
+    parallel: int = 1
+    """How many messages the connection takes at once."""
     made: list[NewMessage] = field(default_factory=list)
     """To be stored with the settlement, see `interface.Expansion`."""
 
@@ -74,8 +77,10 @@ class Carrier:
         settings: Delivery,
         clock: Clock,
         observer: DeliveryObserver,
+        departure: Departure = NOTHING_RIDES_ALONG,
     ) -> None:
         self._planner = planner
+        self._departure = departure
         self._connections = connections
         self._transports = transports
         self._settings = settings
@@ -106,13 +111,18 @@ class Carrier:
         if transport is None:
             result = deferred("4.3.5", f"this server has no transport {way.transport!r}")
             return Outcome(_for_all(job.recipients, result))
-        done = await transport.deliver(job, way.instruction)
-        if isinstance(done, Expansion):
-            return Outcome(complete(job.recipients, done.results), made=list(done.messages))
-        return Outcome(complete(job.recipients, done))
+        outcome = Outcome({})
+        for part in self._departure.for_transport(job, way.transport):
+            done = await transport.deliver(part, way.instruction)
+            if isinstance(done, Expansion):
+                outcome.made += done.messages
+                done = done.results
+            outcome.results.update(complete(part.recipients, done))
+        return outcome
 
     async def _by_hops(self, job: Job, way: HostWay | MxWay, domain: str) -> Outcome:
-        plan = await self._planner.plan(way, domain, job.message.envelope)
+        only_mt2 = goes_by_mt2_only(job.message)
+        plan = await self._planner.plan(way, domain, job.message.envelope, only_mt2)
         run = _Run(job, way, domain, plan, Outcome({}), list(job.recipients))
         self._tell_passed_over(run)
         if not plan.hops and not await self._next_protocol(run, plan.result, unreachable=plan.unreachable):
@@ -125,8 +135,7 @@ class Carrier:
         except BaseException:
             # Unforeseen, or the server stops: what is said on this connection now has no meaning any more.
             if run.opened is not None:
-                run.opened.connection.abort()
-                self._connections.discard(run.opened)
+                self._connections.abandon(run.opened)
             raise
         if run.opened is not None:
             self._connections.give_back(run.opened, self._clock.now(), self._settings.idle_reuse)
@@ -190,9 +199,11 @@ class Carrier:
         run.opened, run.last = opened, opened
         size = self._settings.recipients_per_message or len(run.waiting)
         chunk = tuple(run.waiting[:size])
-        results = complete(chunk, await opened.connection.send(Job(run.job.message, chunk)))
+        going = self._departure.dressed(Job(run.job.message, chunk), *opened.key[:2])
+        results = complete(chunk, await opened.connection.send(going))
         opened.carried += 1
         run.outcome.remote = opened.connection.description
+        run.outcome.parallel = opened.parallel
         if was_interrupted(results.values()) and not opened.connection.usable:
             self._interrupted(run, opened, results)
             return
@@ -203,7 +214,7 @@ class Carrier:
 
     def _is_worn(self, opened: Opened) -> bool:
         limit = self._settings.messages_per_connection
-        return 0 < limit <= opened.carried
+        return opened.line is None and 0 < limit <= opened.carried
 
     async def _session(self, run: _Run) -> Opened | Unreached:
         lent = None if run.only_fresh else self._connections.lend(run.hops, self._clock.now())
@@ -262,12 +273,12 @@ class _Run:
         return self.plan.hops[0].protocol if self.plan.hops else self.plan.protocol
 
     def blame(self, *, reached: bool) -> Feedback:
-        """What it says of the way as a whole that there is no session. AMTP servers that are away, or do not
-        believe us, say nothing of the mail for the same domain that goes by SMTP, for want of a code."""
+        """What it says of the way as a whole that there is no session. AMTP and MT2 servers that are away, or
+        do not believe us, say nothing of the mail for the same domain that goes by SMTP."""
         if reached:
             return Feedback.NONE
         also_by_smtp = isinstance(self.way, MxWay) and "smtp" in self.way.channel.protocols
-        return Feedback.NONE if self.protocol == "amtp" and also_by_smtp else Feedback.BAD
+        return Feedback.NONE if self.protocol in ("amtp", "mt2") and also_by_smtp else Feedback.BAD
 
     def denied_by_backup(self) -> dict[int, DeliveryResult]:
         """What the server that was asked has put off only because it is a backup."""
@@ -277,7 +288,7 @@ class _Run:
 
     def better_hops(self) -> tuple[Hop, ...]:
         """The hops before the backups, unless this very run has tried them all."""
-        better = tuple(hop for hop in self.plan.hops if hop.amtp is not None and not hop.amtp.backup)
+        better = tuple(hop for hop in self.plan.hops if hop.terms is not None and not hop.terms.backup)
         tried = {hop for hop, _, _ in self.last.failures} if self.last is not None else set()
         return () if tried.issuperset(better) else better
 

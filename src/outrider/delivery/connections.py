@@ -4,6 +4,9 @@ A connection is reused only for a hop with the same protocol, host, port, login 
 negotiated under weaker terms never carries mail that asks for stronger ones (TLS-4a). For AMTP the terms name
 the domain for which the server has proven to be the right one: each domain has connections of its own
 (AMTP-5).
+
+A connection that carries many messages at once (MT2-18d) is lent to as many as it takes, and while it is
+being opened those who want the same wait for it: one nailed-up connection, not one for each message.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from outrider.delivery.interface import (
-    AmtpTerms,
     ConnectFailed,
     Connection,
     Dialler,
     Hop,
+    ManyAtOnce,
     RequirementUnmet,
+    ServerTerms,
 )
 from outrider.delivery.observer import DeliveryObserver
 from outrider.delivery.results import as_deferred, deferred
@@ -29,16 +33,31 @@ from outrider.model.result import DeliveryResult
 from outrider.routing.tls_policy import TlsRequirement
 
 Address = IPv4Address | IPv6Address | str
-PoolKey = tuple[str, str, int, TlsRequirement, str, str, bool, AmtpTerms | None, str]
+PoolKey = tuple[str, str, int, TlsRequirement, str, str, bool, ServerTerms | None, str]
 
 MAX_IDLE = 200
 """Connections kept open for nobody in particular: descriptors are for mail under way."""
 AVOID_S = 60.0
 """How long an address that did not answer is tried after all others (the shortest usual wait for a retry)."""
 MAX_AVOIDED = 1000
+ORPHAN_S = 5.0
+"""How long a connection is kept whose asker went away while it was being opened."""
+SHARING = ("mt2",)
+"""Protocols whose connections may carry many messages at once."""
 
 
 Failure = tuple[Hop, Address, DeliveryResult]
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A connection that several use at once."""
+
+    connection: ManyAtOnce
+    is_backup: bool
+    users: int = 1
+    given_up: bool = False
+    """It is lent no more, and closed when the last has done with it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +76,13 @@ class Opened:
     is_backup: bool = False
     """The domain has AMTP servers that come before this one (AMTP-21)."""
     idle_until: float = 0.0
+    line: _Line | None = None
+    """For a connection that others may be using too."""
+
+    @property
+    def parallel(self) -> int:
+        """How many messages may be under way on the connection."""
+        return 1 if self.line is None else self.line.connection.parallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +125,73 @@ class Connections:
         self._order: OrderedDict[Opened, None] = OrderedDict()
         self._avoided: OrderedDict[tuple[Address, int], _Avoided] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
+        self._lines: dict[PoolKey, list[_Line]] = {}
+        """Connections in use that may have room for one more."""
+        self._dialling: dict[tuple[Hop, ...], asyncio.Task[Opened | Unreached]] = {}
 
     # --- reuse --------------------------------------------------------------------------------------
 
     def lend(self, hops: tuple[Hop, ...], now: float) -> Opened | None:
         """An open connection to one of the hops, better hops first; None when there is none."""
         for hop in hops:
-            kept = self._idle.get(pool_key(hop), [])
-            while kept:
-                one = kept.pop()
-                self._order.pop(one, None)
-                if one.idle_until > now and one.connection.usable:
-                    self._observer.connection_reused(one.connection.description, hop.protocol)
-                    one.reused, one.failures, one.unmet = True, (), False
-                    return one
-                self._close(one.connection)
+            key = pool_key(hop)
+            one = self._lend_line(key) or self._lend_idle(key, now)
+            if one is not None:
+                self._observer.connection_reused(one.connection.description, hop.protocol)
+                return one
         return None
+
+    def _lend_idle(self, key: PoolKey, now: float) -> Opened | None:
+        kept = self._idle.get(key, [])
+        while kept:
+            one = kept.pop()
+            self._order.pop(one, None)
+            if one.idle_until > now and one.connection.usable:
+                one.reused, one.failures, one.unmet = True, (), False
+                self._offer_line(one)
+                return one
+            self._close(one.connection)
+        return None
+
+    def _lend_line(self, key: PoolKey) -> Opened | None:
+        for line in self._lines.get(key, ()):
+            if line.connection.usable and line.users < line.connection.parallel:
+                line.users += 1
+                return Opened(line.connection, key, reused=True, is_backup=line.is_backup, line=line)
+        return None
+
+    def _offer_line(self, opened: Opened) -> None:
+        """Let others use it too, if it can carry more than one message at once."""
+        if opened.key[0] in SHARING and isinstance(opened.connection, ManyAtOnce):
+            opened.line = _Line(opened.connection, opened.is_backup)
+            self._lines.setdefault(opened.key, []).append(opened.line)
+
+    def _still_used(self, opened: Opened, *, give_up: bool) -> bool:
+        """One user has done with it: whether others have not."""
+        line = opened.line
+        if line is None:
+            return False
+        opened.line = None
+        line.users -= 1
+        line.given_up = line.given_up or give_up
+        if line.given_up or not line.users:
+            rest = [one for one in self._lines.get(opened.key, ()) if one is not line]
+            if rest:
+                self._lines[opened.key] = rest
+            else:
+                self._lines.pop(opened.key, None)
+        return line.users > 0
 
     def give_back(self, opened: Opened, now: float, idle_s: float) -> None:
         """Keep it for the next message if it can take one, else close it."""
-        if not opened.connection.usable or idle_s <= 0:
+        given_up = opened.line is not None and opened.line.given_up
+        if self._still_used(opened, give_up=not opened.connection.usable):
+            return
+        if given_up or not opened.connection.usable or idle_s <= 0:
             self._close(opened.connection)
             return
+        if opened.key[0] in SHARING and isinstance(opened.connection, ManyAtOnce):
+            idle_s = max(idle_s, opened.connection.keep_open_s)
         opened.idle_until = now + idle_s
         self._idle.setdefault(opened.key, []).append(opened)
         self._order[opened] = None
@@ -128,13 +199,20 @@ class Connections:
             self._forget(next(iter(self._order)))
 
     def discard(self, opened: Opened) -> None:
-        """It is of no further use."""
-        self._close(opened.connection)
+        """It is of no further use: closed, as soon as nobody else uses it."""
+        if not self._still_used(opened, give_up=True):
+            self._close(opened.connection)
+
+    def abandon(self, opened: Opened) -> None:
+        """What is said on it now has no meaning any more. Where it carries others' messages too, its `send`
+        has taken back this one."""
+        if not self._still_used(opened, give_up=False):
+            opened.connection.abort()
+            self._close(opened.connection)
 
     def deadline(self) -> float | None:
         """When the first idle connection has waited long enough."""
-        first = next(iter(self._order), None)  # all are kept equally long: the oldest is the first to go
-        return None if first is None else first.idle_until
+        return min((one.idle_until for one in self._order), default=None)
 
     def close_idle(self, now: float) -> None:
         """Close those that have."""
@@ -169,6 +247,38 @@ class Connections:
 
     async def open(self, hops: tuple[Hop, ...], now: Callable[[], float]) -> Opened | Unreached:
         """Try each hop at each of its addresses, in order, until one gives a session."""
+        if not any(hop.protocol in SHARING for hop in hops):
+            return await self._open(hops, now)
+        while True:
+            dialling = self._dialling.get(hops)
+            if dialling is None:
+                return await self._dial_for_many(hops, now)
+            found = await asyncio.shield(dialling)
+            if isinstance(found, Unreached):
+                return found
+            lent = self.lend(hops, now())
+            if lent is not None:
+                return lent
+
+    async def _dial_for_many(self, hops: tuple[Hop, ...], now: Callable[[], float]) -> Opened | Unreached:
+        dialling = asyncio.get_running_loop().create_task(self._open(hops, now))
+        self._dialling[hops] = dialling
+        dialling.add_done_callback(lambda _: self._dialling.pop(hops, None))
+        try:
+            return await asyncio.shield(dialling)
+        except asyncio.CancelledError:
+            dialling.add_done_callback(lambda done: self._nobody_asked(done, now()))
+            raise
+
+    def _nobody_asked(self, dialling: asyncio.Task[Opened | Unreached], now: float) -> None:
+        """Who asked for it has gone; others may be waiting for it."""
+        if dialling.cancelled() or dialling.exception() is not None:
+            return
+        found = dialling.result()
+        if isinstance(found, Opened):
+            self.give_back(found, now, ORPHAN_S)
+
+    async def _open(self, hops: tuple[Hop, ...], now: Callable[[], float]) -> Opened | Unreached:
         met: list[Failure] = []
         unmet: list[Failure] = []
         answered = False
@@ -188,14 +298,16 @@ class Connections:
             else:
                 self._avoided.pop((address, hop.port), None)
                 self._observer.connection_opened(connection.description, hop.protocol)
-                is_backup = hop.amtp is not None and hop.amtp.backup
-                return Opened(
+                is_backup = hop.terms is not None and hop.terms.backup
+                opened = Opened(
                     connection,
                     pool_key(hop),
                     failures=(*met, *unmet),
                     unmet=bool(unmet),
                     is_backup=is_backup,
                 )
+                self._offer_line(opened)
+                return opened
         return Unreached((*met, *unmet), unmet=bool(unmet), answered=answered)
 
     def recently_silent(self, hops: tuple[Hop, ...], now: float) -> Unreached | None:
@@ -231,5 +343,5 @@ class Connections:
 def pool_key(hop: Hop) -> PoolKey:
     """What must be equal for a connection to serve a hop."""
     socket_path = next((one for one in hop.addresses if isinstance(one, str)), "")
-    terms = (hop.tls, hop.username, hop.password_file, hop.secure, hop.amtp)
+    terms = (hop.tls, hop.username, hop.password_file, hop.secure, hop.terms)
     return (hop.protocol, hop.host, hop.port, *terms, socket_path)

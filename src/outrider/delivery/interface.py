@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from outrider.model.message import Leased, NewMessage, StoredMessage
 from outrider.model.result import DeliveryResult
@@ -18,8 +18,9 @@ from outrider.routing.tls_policy import TlsRequirement as TlsRequirement
 
 
 @dataclass(frozen=True, slots=True)
-class AmtpTerms:
-    """By what an AMTP server counts as the right one, and what its word is worth (AMTP-5, AMTP-21)."""
+class ServerTerms:
+    """By what an AMTP or MT2 server counts as the right one, and what its word is worth (AMTP-5, AMTP-21,
+    MT2-27)."""
 
     domain: str
     """The recipients' domain, which the server may prove to serve; "" where the operator has named the
@@ -39,7 +40,7 @@ class Hop:
     """One host to try: all its addresses in turn, at one port, in one protocol."""
 
     protocol: str
-    """amtp, smtp, submission, smtps, lmtp, qmtp."""
+    """amtp, mt2, smtp, submission, smtps, lmtp, qmtp."""
     host: str
     """Name or literal, for logs, EHLO checks and certificates."""
     addresses: tuple[IPv4Address | IPv6Address | str, ...]
@@ -50,8 +51,8 @@ class Hop:
     password_file: str = ""
     secure: bool = False
     """The addresses came DNSSEC-validated (for DANE)."""
-    amtp: AmtpTerms | None = None
-    """For the protocol amtp."""
+    terms: ServerTerms | None = None
+    """For the protocols amtp and mt2, whose servers prove who they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class RequirementUnmet(Exception):
     """The host answered, but an explicit TLS, name or login requirement is not met: the mail waits
     (TLS-4a), and another host of equal standing may be tried, never a weaker way.
 
-    For AMTP this is also a server that does not prove its name, and one that refuses ours (504, AMTP-8)."""
+    For AMTP and MT2 this is also a server that does not prove its name, and one that refuses ours (504,
+    AMTP-8)."""
 
     def __init__(self, result: DeliveryResult) -> None:
         super().__init__(result.text)
@@ -115,6 +117,25 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Close at once."""
+        ...
+
+
+@runtime_checkable
+class ManyAtOnce(Connection, Protocol):
+    """A connection on which several messages may be under way: MT2 with PIPE=ON (MT2-18d).
+
+    `send` may be called again while earlier calls wait, at most `parallel` at once. A call that is cancelled
+    takes back its own message only; a connection that breaks ends them all, each with DEFERRED results.
+    """
+
+    @property
+    def parallel(self) -> int:
+        """How many calls of `send` may be under way; 1 where the server refused PIPE."""
+        ...
+
+    @property
+    def keep_open_s(self) -> float:
+        """How long it is kept for the next message, where that is longer than is usual: nailed up."""
         ...
 
 

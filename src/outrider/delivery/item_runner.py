@@ -12,6 +12,7 @@ from outrider.delivery.clock import Clock
 from outrider.delivery.connections import Connections
 from outrider.delivery.interface import Job, LocalTransport
 from outrider.delivery.lanes import Entry
+from outrider.delivery.mt2_departure import NOTHING_RIDES_ALONG, Departure
 from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.observer import DeliveryObserver
 from outrider.delivery.reports import Reporting
@@ -35,6 +36,7 @@ class Rules:
     reporting: Reporting
     planner: HopPlanner
     transports: Mapping[str, LocalTransport]
+    departure: Departure = NOTHING_RIDES_ALONG
 
 
 class ItemRunner:
@@ -54,7 +56,15 @@ class ItemRunner:
         self._clock = clock
         self._chance = chance
         self._observer = observer
-        self._carrier = Carrier(rules.planner, connections, rules.transports, rules.delivery, clock, observer)
+        self._carrier = Carrier(
+            rules.planner,
+            connections,
+            rules.transports,
+            rules.delivery,
+            clock,
+            observer,
+            rules.departure,
+        )
 
     async def carry(self, entry: Entry) -> Outcome:
         """Deliver to every pending recipient. Never raises but for cancellation."""
@@ -70,6 +80,7 @@ class ItemRunner:
             outcome.notes += part.notes
             outcome.made += part.made
             outcome.remote = part.remote or outcome.remote
+            outcome.parallel = max(outcome.parallel, part.parallel)
             if part.feedback is not Feedback.NONE:
                 outcome.feedback = part.feedback
         pending = sum(not result.is_final for result in outcome.results.values())

@@ -5,9 +5,9 @@ it. Lanes take turns, one item each, high priority before the rest, so that ten 
 destination do not delay a single item for another.
 
 A lane begins with a few deliveries at once. Every success widens its window by a part of one (by one for a
-round of successes), every failure to get a session narrows it by one; when as many failures follow each other
-as the window is wide, the lane is *dead*: nothing is tried until its back-off ends, and then one item, as a
-probe.
+round of successes), or to what one connection to the host takes at once (MT2-18d); every failure to get a
+session narrows it by one; when as many failures follow each other as the window is wide, the lane is *dead*:
+nothing is tried until its back-off ends, and then one item, as a probe.
 
 Where several processes deliver, a lane that could start by itself asks `sharing` for one of the slots that
 all have together.
@@ -74,6 +74,9 @@ class Lane:
     limit: int
     rate: float
     window: float
+    parallel: int = 1
+    """How many messages one connection to the host takes at once: there the peer says how much it wants
+    (MT2-18c), and `limit`, which is for connections, does not count."""
     waiting: dict[int, deque[Entry]] = field(default_factory=lambda: {one: deque() for one in PRIORITIES})
     running: int = 0
     failures: int = 0
@@ -121,13 +124,21 @@ class Lane:
         self.used_at = now
         self.tokens -= 1.0 if self.rate > 0 else 0.0
 
-    def succeeded(self) -> bool:
-        """The host answers. True when that ends a back-off."""
+    @property
+    def most(self) -> int:
+        """Deliveries at once that it may come to."""
+        return max(self.limit, self.parallel)
+
+    def succeeded(self, parallel: int = 1) -> bool:
+        """The host answers, on a connection that takes so many messages at once. True when that ends a
+        back-off."""
         recovered = self.deaths > 0
         self.failures = self.deaths = 0
         self.dead_until = 0.0
         self.last_error = ""
-        self.window = min(float(self.limit), self.window + 1.0 / self.window)
+        self.parallel = parallel
+        widened = float(parallel) if parallel > 1 else self.window + 1.0 / self.window
+        self.window = min(float(self.most), widened)
         return recovered
 
     def failed(self, reason: str, now: float, waits: tuple[float, ...], jitter: float, chance: float) -> bool:
@@ -136,7 +147,8 @@ class Lane:
         if self.is_dead(now):
             return False  # deliveries that had begun before it died
         self.failures += 1
-        self.window = max(1.0, self.window - 1.0)
+        self.parallel = 1
+        self.window = max(1.0, min(self.window, self.limit) - 1.0)
         if not self.deaths and self.failures < self.window:
             return False
         self.deaths += 1
@@ -177,7 +189,7 @@ class LaneBoard:
             )  # fmt: skip
             self.lanes[routed.lane] = lane
         lane.limit, lane.rate = limit, rate
-        lane.window = min(lane.window, float(limit))
+        lane.window = min(lane.window, float(lane.most))
         return lane
 
     def add(self, entry: Entry, now: float) -> None:
@@ -207,7 +219,7 @@ class LaneBoard:
             return None
         blocked = lane.blocked_until(now)
         if blocked is None:
-            blocked = self._sharing.take(lane.name, lane.running, lane.limit, now)
+            blocked = self._sharing.take(lane.name, lane.running, lane.most, now)
         if blocked is not None:
             if blocked != float("inf"):
                 heapq.heappush(self._timers, (blocked, lane.name))
@@ -234,7 +246,7 @@ class LaneBoard:
     def start_alone(self, entry: Entry, now: float) -> None:
         """Count an item as running that was never added: it goes whatever the lane's limits say."""
         lane = self.lane_for(entry.routed, now)
-        entry.holds_slot = self._sharing.take(lane.name, lane.running, lane.limit, now) is None
+        entry.holds_slot = self._sharing.take(lane.name, lane.running, lane.most, now) is None
         lane.start(now)
 
     def finished(self, entry: Entry, now: float) -> None:
@@ -257,11 +269,12 @@ class LaneBoard:
         waits: tuple[float, ...],
         jitter: float,
         chance: float,
+        parallel: int = 1,
     ) -> tuple[Lane, bool, bool]:
         """Learn from an attempt: (its lane, whether it died of it, whether it came back to life)."""
         lane = self.lane_for(entry.routed, now)
         if feedback is Feedback.GOOD:
-            recovered = lane.succeeded()
+            recovered = lane.succeeded(parallel)
             self._arm(lane.name)
             return lane, False, recovered
         died = feedback is Feedback.BAD and lane.failed(reason, now, waits, jitter, chance)

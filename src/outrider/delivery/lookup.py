@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Protocol
+from typing import Literal, Protocol
 
 from outrider.routing.mail_exchangers import Exchanger
 from outrider.routing.services import Service
+
+ServiceProtocol = Literal["amtp", "mt2"]
+"""The protocols whose servers are found by SRV."""
 
 
 class LookupFailed(Exception):
@@ -74,6 +77,6 @@ class MailLookup(Protocol):
         """The host's IPv4 and IPv6 addresses. Raises LookupFailed's four kinds."""
         ...
 
-    async def services(self, domain: str) -> ServiceRecords:
-        """The domain's SRV records for AMTP (``_amtp._tcp``). Raises LookupFailed's four kinds."""
+    async def services(self, protocol: ServiceProtocol, domain: str) -> ServiceRecords:
+        """The domain's SRV records (``_amtp._tcp``, ``_mt2._tcp``). Raises LookupFailed's four kinds."""
         ...

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from outrider.config.schema import SendingProtocol
-from outrider.delivery.amtp_hops import AmtpPlanner, AmtpSending, NotSpoken
 from outrider.delivery.exchanger_hops import ExchangerPlanner
-from outrider.delivery.interface import AmtpTerms, Hop
+from outrider.delivery.interface import Hop, ServerTerms
 from outrider.delivery.lookup import LookupFailed, LookupTemporary
 from outrider.delivery.plan import PassedOver, Plan, hopeless, waits
+from outrider.delivery.service_hops import NotSpoken, ServicePlanner, ServiceSending
 from outrider.delivery.surroundings import Surroundings
 from outrider.model.envelope import Arrival, Envelope
+from outrider.routing.channels import Channel
 from outrider.routing.mail_exchangers import MAX_ADDRESSES, IPAddress, interleave
 from outrider.routing.ways import HostWay, MxWay, is_private
 
@@ -26,20 +27,28 @@ NO_CODE = (
 class HopPlanner:
     """Makes plans; holds what they depend on, exchanged as a whole by a reload."""
 
-    def __init__(self, around: Surroundings, amtp: AmtpSending | None = None) -> None:
-        """`amtp` is None where nothing can be sent by AMTP, for want of a certificate of our own."""
+    def __init__(self, around: Surroundings, services: Iterable[ServiceSending] = ()) -> None:
+        """`services` are the protocols found by SRV that can be spoken: none without a certificate of our
+        own."""
         self._around = around
         self._exchangers = ExchangerPlanner(around)
-        self._amtp = AmtpPlanner(around, amtp) if amtp is not None else None
+        self._services = {one.protocol: ServicePlanner(around, one) for one in services}
 
-    async def plan(self, way: HostWay | MxWay, domain: str, envelope: Envelope) -> Plan:
-        """The hops for a message to `domain` by that way. Never raises for reasons of DNS."""
+    async def plan(self, way: HostWay | MxWay, domain: str, envelope: Envelope, only_mt2: str = "") -> Plan:
+        """The hops for a message to `domain` by that way. Never raises for reasons of DNS.
+
+        `only_mt2` says why the message may go by no other protocol; "" where it may.
+        """
         if envelope.arrival is Arrival.AMTP_PUBLIC and not is_private(way):
             # AMTP-18 once more: it was so at RCPT, and routes have changed since.
             text = "came over a public amtp connection and may not leave over another public one"
             return waits("4.7.1", f"mail for {domain} {text}; it needs a route to a named host")
         if isinstance(way, HostWay):
+            if only_mt2 and way.protocol != "mt2":
+                return hopeless("5.6.3", f"{only_mt2}; the way to {domain} is {way}")
             return await self._host(way, domain, envelope)
+        if only_mt2:
+            return await self._by_mt2(way, domain, only_mt2)
         return await self._by_domain(way, domain, envelope)
 
     async def follow(self, way: MxWay, domain: str, protocols: Sequence[SendingProtocol]) -> Plan:
@@ -49,29 +58,48 @@ class HopPlanner:
             rest = tuple(protocols[place + 1 :])
             found = await self._leg(protocol, way, domain)
             if not isinstance(found, NotSpoken):
-                then = rest if way.channel.falls_back else ()
+                then = () if protocol in way.channel.stays else rest
                 return replace(found, then=then, passed_over=passed, protocol=protocol)
-            if found.why == "dns" and rest:
+            if not rest:
+                return _demanded_in_vain(way.channel, found)
+            if found.why == "dns":
                 passed = (*passed, PassedOver(protocol, rest[0], "dns", found.text))
         return waits("4.4.4", f"no protocol that may be used leads to {domain}")
 
     async def _by_domain(self, way: MxWay, domain: str, envelope: Envelope) -> Plan:
-        protocols = way.channel.protocols
-        if "amtp" in protocols and (self._amtp is None or envelope.mpc is None):
-            if way.channel.amtp_only:
-                return self._cannot_speak(f"mail for {domain}", way.channel.demanded_by, envelope)
-            protocols = tuple(one for one in protocols if one != "amtp")
-        return await self.follow(way, domain, protocols)
+        cannot = [one for one in way.channel.protocols if self._cannot_carry(one, envelope)]
+        channel = way.channel.without(cannot)
+        if not channel.protocols:
+            return self._cannot_speak(f"mail for {domain}", cannot, way.channel.demanded_by, envelope)
+        return await self.follow(way, domain, channel.protocols)
 
-    def _cannot_speak(self, what: str, why: str, envelope: Envelope) -> Plan:
-        if envelope.mpc is None:
+    async def _by_mt2(self, way: MxWay, domain: str, why: str) -> Plan:
+        if "mt2" not in way.channel.protocols or "mt2" not in self._services:
+            return hopeless("5.6.3", f"{why}; mail for {domain} does not go by it")
+        found = await self._services["mt2"].plan(way, domain)
+        if not isinstance(found, NotSpoken):
+            return replace(found, protocol="mt2")
+        if found.why == "absent":
+            return hopeless("5.6.3", f"{why}; {found.text}")
+        return waits("4.4.3", f"{found.text}; {why}", unreachable=True)
+
+    def _cannot_carry(self, protocol: str, envelope: Envelope) -> bool:
+        """Whether this message cannot go by the protocol, whoever is at the other end."""
+        if protocol not in ("amtp", "mt2"):
+            return False
+        return protocol not in self._services or (protocol == "amtp" and envelope.mpc is None)
+
+    def _cannot_speak(self, what: str, protocols: Sequence[str], why: str, envelope: Envelope) -> Plan:
+        """A certificate may come yet; a code that nobody gave the message does not."""
+        if list(protocols) == ["amtp"] and envelope.mpc is None:
             return hopeless("5.7.1", f"{what}: {NO_CODE.format(why=why)}")
-        text = f"{what}: amtp is demanded ({why}), and [tls] has no certificate to speak it with"
-        return waits("4.3.5", text)
+        names = " or ".join(protocols)
+        text = f"{what}: {names} is demanded ({why}), and there is no certificate to speak it with"
+        return waits("4.3.5", f"{text} ([tls], [mt2])")
 
     async def _leg(self, protocol: SendingProtocol, way: MxWay, domain: str) -> Plan | NotSpoken:
-        if protocol == "amtp" and self._amtp is not None:
-            return await self._amtp.plan(way, domain)
+        if protocol != "smtp" and protocol in self._services:
+            return await self._services[protocol].plan(way, domain)
         try:
             return await self._exchangers.plan(way, domain)
         except LookupTemporary as error:
@@ -84,8 +112,8 @@ class HopPlanner:
     async def _host(self, way: HostWay, domain: str, envelope: Envelope) -> Plan:
         if way.protocol == "qmtp" and way.tls.required:
             return waits("4.7.4", f"qmtp cannot meet tls = {way.tls.level!r}, which is demanded")
-        if way.protocol == "amtp" and (self._amtp is None or envelope.mpc is None):
-            return self._cannot_speak(f"mail for {domain}", f"the route {way}", envelope)
+        if self._cannot_carry(way.protocol, envelope):
+            return self._cannot_speak(f"mail for {domain}", (way.protocol,), f"the route {way}", envelope)
         if way.socket_path:
             return Plan((_host_hop(way, (way.socket_path,)),))
         if way.address is not None:
@@ -119,7 +147,16 @@ class HopPlanner:
 
 def _host_hop(way: HostWay, addresses: tuple[IPAddress | str, ...], *, secure: bool = False) -> Hop:
     host = way.host or "localhost"
-    terms = AmtpTerms("", named=True, must_prove=True) if way.protocol == "amtp" else None
+    proves = way.protocol in ("amtp", "mt2")
+    terms = ServerTerms("", named=True, must_prove=True) if proves else None
     return Hop(
         way.protocol, host, addresses, way.port, way.tls, way.username, way.password_file, secure, terms
     )
+
+
+def _demanded_in_vain(channel: Channel, found: NotSpoken) -> Plan:
+    """The last protocol that may be used is not spoken there: the mail waits."""
+    text = f"{found.text}; {channel.demanded_by} demands it"
+    if found.why == "dns":
+        return waits("4.4.3", text, unreachable=True)
+    return waits("4.4.4", text)

@@ -387,6 +387,7 @@ class QueueManager:
             waits=delivery.retry or (60.0,),
             jitter=delivery.jitter,
             chance=self._chance(),
+            parallel=outcome.parallel,
         )
         if recovered:
             self._observer.destination_recovered(lane.name)

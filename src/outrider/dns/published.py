@@ -3,7 +3,8 @@
 Only records that the protocols of its own listeners look up, here or at a peer:
 
 - MX for each domain, to every host that takes SMTP from the Internet (RFC 5321 section 5.1);
-- SRV ``_amtp._tcp`` for each domain, to every host that takes AMTP from the public (AMTP-7);
+- SRV ``_amtp._tcp`` for each domain, to every host that takes AMTP from the public (AMTP-7), and
+  ``_mt2._tcp`` to every one that takes MT2 under TLS (MT2-27);
 - SRV ``_submissions._tcp`` and ``_submission._tcp`` (RFC 8314 section 5.1, RFC 6186) for mail programs;
 - addresses of these hosts, and PTR back from each: an AMTP client whose PTR is not its name is refused
   (AMTP-2a), an SMTP client distrusted.
@@ -83,7 +84,7 @@ def _serves(listener: Listener, counts_all: bool) -> bool:
     return counts_all or not ip_address(listener.address).is_loopback
 
 
-_PUBLISHED = ("smtp", "submission", "amtp", "qmtp")
+_PUBLISHED = ("smtp", "submission", "amtp", "mt2", "qmtp")
 
 
 def _host_addresses(
@@ -148,6 +149,8 @@ def _service(config: Config, listener: Listener) -> tuple[str, int, str] | None:
     """The label, port and purpose under which a listener is announced; None for those that are not."""
     if listener.protocol == "amtp" and not listener.private:
         return "_amtp", listener.port or config.amtp.port, "mail comes here by AMTP"
+    if listener.protocol == "mt2" and listener.tls != "none":
+        return "_mt2", listener.port or config.mt2.port, "mail comes here by MT2"
     if listener.protocol == "submission" and listener.tls == "implicit":
         return "_submissions", listener.port or SUBMISSIONS_PORT, "users submit mail here, under TLS"
     if listener.protocol == "submission":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from ipaddress import ip_address
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from outrider.identity.certificates import service_name
+from outrider.identity.delegated_authorities import issuer_names
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 KeyType = Literal["ec", "rsa"]
@@ -115,6 +116,8 @@ class CertificateAuthority:
     key: PrivateKey = field(repr=False)
     kind: Kind = "private"
     chain: tuple[x509.Certificate, ...] = ()
+    issuer_domain: str = ""
+    """The domain that publishes this authority (MT2-24b): stated as issuerAltName in what it issues."""
 
     @classmethod
     def create(
@@ -127,6 +130,7 @@ class CertificateAuthority:
         key: KeyType = "ec",
         path_length: int | None = None,
         constraints: NameConstraints | None = None,
+        issuer_domain: str = "",
     ) -> CertificateAuthority:
         """Make a root authority.
 
@@ -137,7 +141,8 @@ class CertificateAuthority:
         name = _subject(common_name)
         builder = _authority_builder(private, name, path_length, constraints)
         builder = _valid(builder.issuer_name(name), not_before, days)
-        return cls(builder.sign(private, hashes.SHA256()), private, kind)
+        certificate = builder.sign(private, hashes.SHA256())
+        return cls(certificate, private, kind, issuer_domain=issuer_domain)
 
     @classmethod
     def from_pem(cls, certificate: bytes, key: bytes, kind: Kind = "private") -> CertificateAuthority:
@@ -238,7 +243,9 @@ class CertificateAuthority:
         purposes = [purpose for purpose in Purpose if purpose.value in usage]
         kind: KeyType = "rsa" if isinstance(old.key, rsa.RSAPrivateKey) else "ec"
         key = generate_key(kind) if new_key else old.key
-        return self._issue(_Leaf(old.certificate.subject, list(names), purposes, key), not_before, days)
+        domain = next(iter(issuer_names(old.certificate)), self.issuer_domain)
+        issuer = replace(self, issuer_domain=domain)
+        return issuer._issue(_Leaf(old.certificate.subject, list(names), purposes, key), not_before, days)
 
     def issue_authority(
         self,
@@ -257,7 +264,8 @@ class CertificateAuthority:
         private = generate_key(key)
         builder = _authority_builder(private, _subject(common_name), path_length, constraints)
         certificate = self._sign(builder, not_before, days)
-        return CertificateAuthority(certificate, private, self.kind, self._chain_below())
+        chain = self._chain_below()
+        return CertificateAuthority(certificate, private, self.kind, chain, self.issuer_domain)
 
     def revocation_list(
         self, revoked: Iterable[Revocation], issued_at: datetime, days: int = 7, *, number: int = 1
@@ -303,9 +311,12 @@ class CertificateAuthority:
             # RFC 5280 section 4.2.1.6: critical if, and only if, the subject says nothing.
             .add_extension(x509.SubjectAlternativeName(leaf.alternatives), critical=not list(leaf.subject))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(authority=False), critical=True)
+            .add_extension(_leaf_usage(leaf), critical=True)
             .add_extension(usage, critical=False)
         )
+        if self.issuer_domain:
+            names = x509.IssuerAlternativeName([x509.DNSName(_host(self.issuer_domain))])
+            builder = builder.add_extension(names, critical=False)
         return Issued(self._sign(builder, not_before, days), leaf.key, self._chain_below())
 
     def _sign(self, builder: x509.CertificateBuilder, not_before: datetime, days: int) -> x509.Certificate:
@@ -360,13 +371,19 @@ def _authority_builder(
     return builder
 
 
-def _key_usage(authority: bool) -> x509.KeyUsage:
+def _leaf_usage(leaf: _Leaf) -> x509.KeyUsage:
+    """Mail is encrypted to its recipient's certificate (RFC 8550 section 4.4.2, MT2-4); a host only signs."""
+    return _key_usage(authority=False, decrypts=leaf.key if Purpose.MAIL in leaf.purposes else None)
+
+
+def _key_usage(authority: bool, decrypts: PrivateKey | None = None) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
-        key_encipherment=False,  # TLS 1.2 and newer with forward secrecy only signs
+        # TLS 1.2 and newer with forward secrecy only signs
+        key_encipherment=isinstance(decrypts, rsa.RSAPrivateKey),
         data_encipherment=False,
-        key_agreement=False,
+        key_agreement=isinstance(decrypts, ec.EllipticCurvePrivateKey),
         key_cert_sign=authority,
         crl_sign=authority,
         encipher_only=False,

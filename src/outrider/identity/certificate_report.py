@@ -14,6 +14,8 @@ from outrider.identity.certificates import fingerprints_of, names_of
 from outrider.identity.checks import Fault
 from outrider.identity.client_certificate import ProvenClient, identify_client
 from outrider.identity.host_identity import HostRefusal, HostSettings, examine_client
+from outrider.identity.mt2_identity import Mt2Identity, Mt2IdentitySettings
+from outrider.identity.mt2_peers import Mt2Peers
 from outrider.identity.server_tls import ProvenServer, verify_server
 from outrider.model.envelope import Arrival
 
@@ -109,9 +111,28 @@ def verdicts(
         yield "SMTP client", f"proves {named} ({client.ca_set} CA)"
     else:
         yield "SMTP client", f"proves nothing: {client.reason}"
+    yield from _mt2_verdicts(chain, stores, settings, now)
     if host:
         server = verify_server(chain, host, stores, now)
         yield (
             f"server {host}",
             str(server) if isinstance(server, ProvenServer) else f"not verified: {server.reason}",
         )
+
+
+def _mt2_verdicts(
+    chain: Sequence[bytes], stores: CaStores, settings: HostSettings, now: float
+) -> Iterator[tuple[str, str]]:
+    """By our own CAs; whether the issuer's domain vouches, it alone can say (MT2-24b)."""
+    peers = Mt2Peers(stores, Mt2IdentitySettings(settings))
+    for whose, found in (
+        ("MT2 host", peers.host_here(chain, None, now)),
+        ("MT2 user", peers.user_here(chain, None, now)),
+    ):
+        if isinstance(found, Mt2Identity):
+            said = [f"{one.kind} {one.value}" for one in found.descriptions]
+            claimed = f"; claimed, not proven: {', '.join(said)}" if said else ""
+            yield whose, f"{', '.join(found.names[:3])} ({found.how}){claimed}"
+        else:
+            where = ", ".join(found.issuer_domains)
+            yield whose, f"{found}{f' (says that {where} has issued it)' if where else ''}"

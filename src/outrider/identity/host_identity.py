@@ -118,6 +118,8 @@ class HostCertificate:
     """When the first certificate of the path ends, seconds since the epoch."""
     mailboxes: tuple[str, ...] = ()
     common_name: str = ""
+    not_before: float = 0.0
+    """When the last certificate of the path begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +307,7 @@ def _pinned(presented: _Presented, settings: HostSettings, now: float) -> HostCe
         not_after=end.timestamp(),
         mailboxes=names.mailboxes,
         common_name=names.common_name,
+        not_before=begin.timestamp(),
     )
 
 
@@ -329,6 +332,7 @@ def _by_sets(
             not_after=path.not_after,
             mailboxes=presented.names.mailboxes,
             common_name=presented.names.common_name,
+            not_before=path.not_before,
         )
     return _most_telling(faults)
 
@@ -396,6 +400,8 @@ class ServerQuestion:
     """The SRV answer was DNSSEC-secure (ITP-2c)."""
     partner_hosts: frozenset[str] = frozenset()
     """Hosts that the operator wrote down for this domain: in the partner entry, or in a route."""
+    service: str = AMTP_SERVICE
+    """Of the SRV record, and of an SRVName that proves the right to the domain's mail by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +434,8 @@ class ServerJudge:
         self, chain: Sequence[bytes], question: ServerQuestion, now: float
     ) -> ServerIdentity | HostRefusal:
         """What the server's chain (DER, leaf first) proves. Never raises; cheap for a known chain."""
-        asked = repr((question.recipient_domain, question.target, _target_warrant(question)))
+        warrant = _target_warrant(question)
+        asked = repr((question.recipient_domain, question.target, warrant, question.service))
         key = chain_digest((*chain, asked.encode()))
         revocations = self.stores.revocations.current
         known = self._known.find(key, now, revocations)
@@ -471,7 +478,7 @@ def _server_path(
     domain, target = normal_host(question.recipient_domain), normal_host(question.target)
     fault = Fault(Check.NAME, "neither domain nor server has a name that a certificate could prove")
     if domain:
-        path = _domain_path(presented, domain, store, now)
+        path = _domain_path(presented, domain, question.service, store, now)
         if not isinstance(path, Fault):
             return path
         fault = path
@@ -487,14 +494,14 @@ def _server_path(
 
 
 def _domain_path(
-    presented: _Presented, domain: str, store: Store, now: float
+    presented: _Presented, domain: str, service: str, store: Store, now: float
 ) -> tuple[Path, str, str, bool] | Fault:
     """A path that proves the right to the domain's mail: its dNSName, or its SRVName for this service."""
     leaf, others, names = presented.leaf, presented.others, presented.names
     path = host_path(leaf, others, x509.DNSName(domain), store, now)
     if not isinstance(path, Fault):
         return path, domain, "dNSName of the recipient domain", True
-    if path.check is not Check.NAME or f"{AMTP_SERVICE}.{domain}" not in names.services:
+    if path.check is not Check.NAME or f"{service}.{domain}" not in names.services:
         return path
     path = path_by_policy(leaf, others, store, now, SERVER_PURPOSE)
     if isinstance(path, Fault):

@@ -60,6 +60,11 @@ class Path:
         return min(one.not_valid_after_utc for one in self.certificates).timestamp()
 
     @property
+    def not_before(self) -> float:
+        """When the last certificate of the path begins, seconds since the epoch."""
+        return max(one.not_valid_before_utc for one in self.certificates).timestamp()
+
+    @property
     def constrained(self) -> bool:
         """Whether an authority on the path may issue for some names only."""
         return any(_has(one, x509.NameConstraints) for one in self.certificates[1:])
@@ -154,7 +159,8 @@ def _verified(
     except Exception:  # a name that cannot stand in a certificate, one of a kind that the library lacks
         return Fault(Check.MALFORMED, "a name, in the certificate or asked for, is malformed")
     try:
-        if "path length constraint" in objection and any(map(_signed_itself, others)):
+        runs_on = "path length constraint" in objection or "max depth" in objection
+        if runs_on and any(map(_signed_itself, others)):
             # An unknown root that the peer sent along is tried as the issuer of itself.
             objection = "no interior errors"
         return _fault(objection, leaf, moment(now))

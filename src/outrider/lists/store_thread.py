@@ -7,13 +7,23 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from outrider.config.schema import Config
 from outrider.lists.database import Database, PostgresDatabase, SqliteDatabase, StoreUnavailable
 from outrider.lists.store import ListStore
 
+
+class Closeable(Protocol):
+    """A store, as far as the thread is concerned."""
+
+    def close(self) -> None:
+        """Give the database up."""
+        ...
+
+
 T = TypeVar("T")
+S = TypeVar("S", bound=Closeable)
 FILE = Path("lists") / "lists.sqlite"
 """Below data_dir."""
 
@@ -32,19 +42,19 @@ def open_store(config: Config, data_dir: Path) -> ListStore:
         raise
 
 
-class StoreThread:
-    """Runs what is to be done with the store, one thing after the other."""
+class SerialThread(Generic[S]):
+    """Runs what is to be done with a store, one thing after the other."""
 
-    def __init__(self, opener: Callable[[], ListStore]) -> None:
+    def __init__(self, opener: Callable[[], S], name: str = "lists") -> None:
         self._opener = opener
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lists")
-        self._store: ListStore | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._store: S | None = None
 
-    async def call(self, work: Callable[[ListStore], T]) -> T:
+    async def call(self, work: Callable[[S], T]) -> T:
         """What `work` gives. Raises StoreUnavailable."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, work)
 
-    def _run(self, work: Callable[[ListStore], T]) -> T:
+    def _run(self, work: Callable[[S], T]) -> T:
         if self._store is None:
             self._store = self._opener()
         try:
@@ -64,3 +74,6 @@ class StoreThread:
         if self._store is not None:
             self._store.close()
             self._store = None
+
+
+StoreThread = SerialThread[ListStore]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from outrider.delivery.interface import Expansion, Job
 from outrider.delivery.local_content import was_delivered_to
@@ -51,6 +51,25 @@ Moderate = Callable[[str, bool], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """What an MT2 message asks of a list in its headers object (MT2-21c)."""
+
+    word: str
+    """subscribe, unsubscribe or help."""
+    sender: Address
+    proven: bool
+    """The sender's address is proven: it need not be asked by a letter."""
+
+
+class CommandReader(Protocol):
+    """Finds commands in messages; the extensions' desk has it."""
+
+    async def command_in(self, message: StoredMessage) -> Command | None:
+        """None: there is none, or nobody here has enabled that. Raises NotNow."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What the transport works with."""
 
@@ -60,6 +79,8 @@ class Parts:
     moderate: Moderate
     observer: ListsObserver
     clock: Callable[[], float]
+    commands: CommandReader | None = None
+    """None: commands stand in a Subject only."""
 
 
 @dataclass(slots=True)
@@ -292,17 +313,43 @@ class ListTransport:
 
     async def _request(self, case: _Case) -> DeliveryResult:
         """RFC 2142: a command in the Subject; whatever is none gets help."""
+        commands = self._parts.commands
+        command = None if commands is None else await commands.command_in(case.message)
+        if command is not None:
+            return await self._commanded(case, command)
         why = _why_nobody(case.message)
         if why:
             return self._ignored(case, why)
         headers = case.message.content.headers if case.message.content else b""
         subjects = field_values(headers, b"subject", 1)
-        command = (subjects[0].split()[:1] or [b""])[0].lower() if subjects else b""
-        if command == b"subscribe":
+        word = (subjects[0].split()[:1] or [b""])[0].lower() if subjects else b""
+        if word == b"subscribe":
             return await self._subscribe(case)
-        if command == b"unsubscribe":
+        if word == b"unsubscribe":
             return await self._unsubscribe(case)
         return await self._help(case)
+
+    async def _commanded(self, case: _Case, command: Command) -> DeliveryResult:
+        """MT2-21c. A proven address needs no confirmation; any other is asked as ever."""
+        name, sender = case.mail_list.name, command.sender
+        how = "by a command of MT2"
+        if command.word == "help" or (
+            command.word == "subscribe" and case.mail_list.settings.subscription == "closed"
+        ):
+            return await self._help(case)
+        if not command.proven:
+            return await self._ask(case, command.word)
+        if command.word == "unsubscribe":
+            if not await self._call(lambda store: store.leave(name, sender)):
+                return await self._help(case, "This address is not subscribed.")
+            self._parts.observer.member_left(name, str(sender), how)
+            self._write(case, words.says_goodbye(case.mail_list, sender), "farewell")
+            return _done(f"{sender} has left")
+        if not await self._call(lambda store: store.join(name, sender, how, case.now)):
+            return await self._help(case, "This address is subscribed already.")
+        self._parts.observer.member_joined(name, str(sender), how)
+        self._write(case, words.welcomes(case.mail_list, sender), "welcome")
+        return _done(f"{sender} is subscribed")
 
     async def _help(self, case: _Case, first: str = "") -> DeliveryResult:
         who, sender, cause = f"list {case.mail_list.name}", str(case.sender), case.message.id

@@ -70,12 +70,16 @@ class Metrics:
         self.amtp_refused = self._counter(
             "amtp_refused", "AMTP hosts that did not prove who they are", "check"
         )
+        self.mt2_hosts = self._counter("mt2_hosts", "MT2 clients by what their HELO proved", "result")
         self.partner_breaches = self._counter(
             "partner_terms_broken", "Messages that broke terms agreed with a partner", "partner", "outcome"
         )
         self.list_copies = self._counter("list_copies", "Copies made for members", "list")
         self.list_members = self._counter(
             "list_members", "Members that joined, left, were suspended", "list", "what"
+        )
+        self.extensions = self._counter(
+            "extensions", "What MT2 extensions did: spoke, asked a user, acted", "extension", "what"
         )
         self.vacation = self._counter("vacation", "Mail for users who are away", "result")
         self.rules = self._counter("policy_verdicts", "Verdicts of policy rules", "rule", "action")
@@ -88,6 +92,11 @@ class Metrics:
             "trust_list_seconds", "How long a list took to answer", _SECONDS, "list"
         )
 
+        self.ca_lookups = self._counter(
+            "ca_lookups", "Domains asked for the CA of an MT2 peer's certificate", "result"
+        )
+        self.ca_lookup_seconds = self._histogram("ca_lookup_seconds", "How long they took", _SECONDS)
+
     def _delivery(self) -> None:
         self.attempts = self._counter("delivery_attempts", "Delivery attempts")
         self.attempt_seconds = self._histogram("delivery_attempt_seconds", "Length of an attempt", _SECONDS)
@@ -98,6 +107,9 @@ class Metrics:
         self.outgoing = self._counter("outgoing_connections", "Outgoing connections", "protocol", "result")
         self.amtp_servers = self._counter(
             "amtp_servers", "AMTP servers by what they proved, or that they refused our identity", "result"
+        )
+        self.mt2_servers = self._counter(
+            "mt2_servers", "MT2 servers by what they proved, or that they refused our identity", "result"
         )
         self.fallbacks = self._counter(
             "delivery_fallback", "Deliveries that did not go the first way chosen", "from", "to", "why"

@@ -80,6 +80,24 @@ class SessionLog:
         """A fact could not be had in time."""
         self._log.emit(Level.INFO, "lookup_failed", **who(session), fact=fact, text=reason)
 
+    def transfer_repeated(self, session: Session, transfer: str, message_id: str) -> None:
+        """An MT2 peer sent again what was taken before."""
+        self._log.emit(Level.INFO, "transfer_repeated", **who(session), transfer=transfer, id=message_id)
+
+    def transfer_kept(self, session: Session, transfer: str, octets: int) -> None:
+        """What came of an MT2 transfer before its connection broke is kept."""
+        self._log.emit(Level.INFO, "transfer_kept", **who(session), transfer=transfer, octets=octets)
+
+    def transfer_resumed(self, session: Session, transfer: str, octets: int) -> None:
+        """And the peer goes on with it."""
+        self._log.emit(Level.INFO, "transfer_resumed", **who(session), transfer=transfer, octets=octets)
+
+    def trace_broken(self, session: Session, transfer: str, problem: str, *, refused: bool) -> None:
+        """The seals of an MT2 message are not in order."""
+        self._log.emit(
+            Level.WARNING, "trace_broken", **who(session), transfer=transfer, text=problem, refused=refused
+        )
+
     def host_proven(self, session: Session, host: str, how: str) -> None:
         """An AMTP client is who it says it is."""
         self._log.emit(Level.DEBUG, "host_proven", **who(session), host=host, how=how)

@@ -9,7 +9,7 @@ from typing import NewType
 from outrider.model.content import Content
 from outrider.model.envelope import Envelope
 from outrider.model.facts import Fact
-from outrider.model.layered import MessageObjects
+from outrider.model.layered import MessageObjects, TakenTransfer
 from outrider.model.result import DeliveryResult
 
 MessageId = NewType("MessageId", str)
@@ -76,6 +76,9 @@ class NewMessage:
     """-1 bulk, 0 normal, 1 high."""
     objects: MessageObjects | None = None
     """The MT2 form, where the message came in one; kept and removed with the content."""
+    transfer: TakenTransfer | None = None
+    """The MT2 transfer that brought it: remembered from the same commit on, and when the message is long
+    forgotten (MT2-18a)."""
 
 
 class RecipientState(Enum):

@@ -37,7 +37,7 @@ class AmtpDialler:
     async def connect(self, hop: Hop, address: Destination) -> AmtpConnection:
         """See `delivery.interface.Dialler`."""
         session, core = await AmtpOpening(self.parts, hop, address).run()
-        return AmtpConnection(session, core, self.parts, is_backup=hop.amtp is not None and hop.amtp.backup)
+        return AmtpConnection(session, core, self.parts, is_backup=hop.terms is not None and hop.terms.backup)
 
 
 class AmtpConnection:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from outrider.delivery.interface import AmtpTerms, ConnectFailed, Hop, RequirementUnmet
+from outrider.delivery.interface import ConnectFailed, Hop, RequirementUnmet, ServerTerms
 from outrider.identity.host_identity import HostRefusal, ServerIdentity, ServerQuestion
 from outrider.identity.server_tls import TlsRefusal
 from outrider.net.client_attempt import Attempt, info_of
@@ -25,13 +25,12 @@ from outrider.net.dialling import Destination
 from outrider.net.smtp_opening import OpenSession, broken_after_handshake
 from outrider.net.tls import TlsTransport
 from outrider.net.tls_files import TlsConfigError
-from outrider.net.tls_info import TlsCause, TlsFailure, TlsHandshakeError, TlsStage
+from outrider.net.tls_info import TlsHandshakeError
 from outrider.protocols.amtp.client import AmtpClient
 from outrider.protocols.smtp.client_events import ClientSettings, Event, SessionEnded
 from outrider.protocols.smtp.client_states import End, Stage
 
-_NO_TERMS: Final = AmtpTerms("", must_prove=True)
-_SILENCE: Final = (TlsCause.TIMED_OUT, TlsCause.PEER_CLOSED)
+_NO_TERMS: Final = ServerTerms("", must_prove=True)
 
 
 class AmtpLink(Link[Event]):
@@ -49,7 +48,7 @@ class AmtpOpening:
         self._attempt = Attempt(parts, hop, address)
         self._parts = parts
         self._hop = hop
-        self._terms = hop.amtp or _NO_TERMS
+        self._terms = hop.terms or _NO_TERMS
 
     async def run(self) -> tuple[OpenSession, AmtpClient]:
         """Open it. Raises ConnectFailed, RequirementUnmet."""
@@ -78,14 +77,8 @@ class AmtpOpening:
                 link, wire, lambda: self._parts.tls.amtp_context(tls), self._target, announce=True
             )
         except TlsHandshakeError as error:
-            raise self._handshake_failed(error.failure) from None
+            raise self._attempt.handshake_failed(error.failure) from None
         self._judge(transport)
-
-    def _handshake_failed(self, failure: TlsFailure) -> ConnectFailed:
-        """A host that takes the connection and says nothing is out of reach; any word of TLS is an answer."""
-        self._parts.observer.handshake_failed(self._attempt.remote, failure, False)
-        silent = failure.stage is TlsStage.HELLO and failure.cause in _SILENCE
-        return ConnectFailed(self._attempt.deferred("4.7.5", str(failure)), answered=not silent)
 
     @property
     def _target(self) -> str:
@@ -131,6 +124,6 @@ class AmtpOpening:
                 return RequirementUnmet(failed.result)
             case End.LOST if event.ending.stage is Stage.GREETING:
                 # TLS 1.3: a server that has judged our certificate by an alert does so after our handshake.
-                return self._handshake_failed(broken_after_handshake(link.lost, event.ending.text))
+                return self._attempt.handshake_failed(broken_after_handshake(link.lost, event.ending.text))
             case _:
                 return ConnectFailed(failed.result, answered=True)

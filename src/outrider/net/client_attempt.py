@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from outrider.delivery.interface import ConnectFailed, Hop, RequirementUnmet
 from outrider.model.result import DeliveryResult, Kind
@@ -19,13 +19,15 @@ from outrider.net.dialling import Destination, DialFailed, name_of
 from outrider.net.tls import TlsTimes, TlsTransport, start_tls_client
 from outrider.net.tls_context import ClientContext
 from outrider.net.tls_files import TlsConfigError
-from outrider.net.tls_info import TlsInfo
+from outrider.net.tls_info import TlsCause, TlsFailure, TlsInfo, TlsStage
 from outrider.protocols.smtp.client_events import Event, SessionEnded, SessionOpened
 from outrider.protocols.smtp.client_offers import Offers
 from outrider.protocols.smtp.client_results import ServerView, ending_result
 from outrider.protocols.smtp.client_states import End
 
-_LinkT = TypeVar("_LinkT", bound=Link[Event])
+_SILENCE: Final = (TlsCause.TIMED_OUT, TlsCause.PEER_CLOSED)
+
+_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.Protocol)
 
 
 class Attempt:
@@ -70,9 +72,16 @@ class Attempt:
             self.parts.observer.server_misbehaved(self.remote, ending.stage.value, ending.text)
         return ConnectFailed(ending_result(ending, self.view()), answered=ending.reply is not None)
 
+    def handshake_failed(self, failure: TlsFailure) -> ConnectFailed:
+        """Where TLS is all there is. A host that takes the connection and says nothing is out of reach; any
+        word of TLS is an answer."""
+        self.parts.observer.handshake_failed(self.remote, failure, False)
+        silent = failure.stage is TlsStage.HELLO and failure.cause in _SILENCE
+        return ConnectFailed(self.deferred("4.7.5", str(failure)), answered=not silent)
+
     # -- steps ---------------------------------------------------------------------------------------
 
-    async def dial(self, factory: Callable[[], _LinkT]) -> _LinkT:
+    async def dial(self, factory: Callable[[], _ProtocolT]) -> _ProtocolT:
         """Connect in the clear. Raises ConnectFailed."""
         try:
             return await self.parts.settings.dialling.dial(self._address, self.hop.port, factory)
@@ -100,19 +109,34 @@ class Attempt:
 
         Raises RequirementUnmet where our own certificate is at fault, TlsHandshakeError.
         """
+        transport = await self.secured(link, wire, context, name, announce=announce)
+        link.use(transport)
+        return transport
+
+    async def secured(
+        self,
+        protocol: asyncio.Protocol,
+        wire: asyncio.Transport,
+        context: Callable[[], ClientContext],
+        name: str,
+        *,
+        announce: bool,
+        alpn: tuple[bytes, ...] = (),
+    ) -> TlsTransport:
+        """As `handshake`, for a protocol that is no `Link`."""
         try:
             transport = await start_tls_client(
                 wire,
-                link,
+                protocol,
                 context(),
                 server_hostname=_server_name(name),
+                alpn_protocols=alpn,
                 announce=announce,
                 times=TlsTimes(handshake_s=self.parts.settings.handshake_timeout_s),
             )
         except TlsConfigError as error:
             wire.abort()
             raise self.unmet("4.3.5", f"our certificate cannot be used: {error}") from None
-        link.use(transport)
         self.info = info_of(transport)
         return transport
 

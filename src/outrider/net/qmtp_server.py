@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, Final, Protocol, TypeVar, cast
+from typing import IO, Final, Protocol
 
 from outrider.model.address import AddressError
 from outrider.model.envelope import BodyType
@@ -24,14 +24,15 @@ from outrider.model.reply import Reply
 from outrider.model.transaction import MailRequest, RecipientRequest
 from outrider.net.incoming_content import IncomingContent, LargeMessage, settle, written
 from outrider.net.listener import AcceptedConnection
+from outrider.net.session_connection import SessionConnection
 from outrider.net.smtp_service import new_session
-from outrider.net.tls import TlsTimes, TlsTransport, tls_server_side
+from outrider.net.tls import TlsTimes, tls_server_side
 from outrider.net.tls_context import ServerTls
 from outrider.net.tls_info import TlsFailure
 from outrider.protocols.qmtp.addresses import read_address
 from outrider.protocols.qmtp.events import MessageOctets, PackageReceived, QmtpLimits, SessionEnded
 from outrider.protocols.qmtp.server import QmtpServer as QmtpCore
-from outrider.reception.interface import Reception, Session, TlsSummary, Transaction
+from outrider.reception.interface import Reception, Session, Transaction
 
 MEMORY_OCTETS: Final = 1_048_576
 """Of a message in parking; beyond it goes to a file."""
@@ -39,16 +40,10 @@ PIECE: Final = 262_144
 """Octets written to, or read from, the file at a time."""
 HEADER_OCTETS: Final = 1_048_576
 """Of a header section in a message that does not stay in memory."""
-LOOK_S: Final = 10.0
-"""How often, at the least, a connection's time is looked at."""
-LINGER_S: Final = 5.0
-"""How long a client that was sent away may take to leave."""
 
 BAD_SENDER: Final = Reply(553, "5.1.7", "Sender address is malformed")
 HEADERS_TOO_LARGE: Final = Reply(552, "5.3.4", "Header section is too large")
 CANNOT_STORE: Final = Reply(452, "4.3.1", "Cannot store the message now; try again later")
-
-_T = TypeVar("_T")
 
 
 class QmtpServerObserver(Protocol):
@@ -119,118 +114,38 @@ class QmtpServer:
         return tls_server_side(protocol, service.tls, times=service.tls_times, on_failed=protocol.tls_failed)
 
 
-class QmtpServerProtocol(asyncio.Protocol):
+class QmtpServerProtocol(SessionConnection):
     """One connection."""
+
+    __slots__ = ("_parking", "_refusal", "_service")
+
+    _core: QmtpCore
 
     def __init__(self, service: QmtpService, connection: AcceptedConnection) -> None:
         """Nothing happens before `connection_made`."""
-        self._loop = asyncio.get_running_loop()
-        self._service = service
-        self._connection = connection
-        self._core = QmtpCore(service.limits, self._loop.time())
-        self._session = new_session(
+        core = QmtpCore(service.limits, asyncio.get_running_loop().time())
+        session = new_session(
             connection,
             session_id=service.new_session_id(),
             protocol="qmtp",
             hostname=service.hostname,
             now=service.clock(),
         )
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._pending: asyncio.Future[Any] | None = None
+        super().__init__(connection, core, session, service.observer, service.slow_reader_s)
+        self._service = service
         self._parking = Parking(service.parking_folder)
         self._refusal: Reply | None = None
-        self._messages = 0
-        self._write_paused_at = 0.0
-        self._closing_at = 0.0
-        self._is_lost = False
-        self._draining = False
-        self._why = "connection lost"
 
-    # -- called by the transport -----------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there."""
-        # uvloop's stream transports have all the methods and are no subclass.
-        self._transport = cast(asyncio.Transport, transport)
-        if isinstance(transport, TlsTransport) and transport.info is not None:
-            info = transport.info
-            self._session.tls = TlsSummary(info.version, info.cipher, info.peer_chain, info.server_name)
-        self._look_at_time()
-        self._wait_for(settle(self._service.reception.connected(self._session)), self._admitted)
-        self._connection.on_drain(self.drain)
-
-    def data_received(self, data: bytes) -> None:
-        """Octets from the client."""
-        if self._closing_at:
-            return
-        self._core.receive(data, self._loop.time())
-        self._advance()
-
-    def eof_received(self) -> bool:
-        """The client sends no more. It still gets the answers to what it sent whole."""
-        if self._closing_at:
-            return False
-        self._core.receive_eof(self._loop.time())
-        self._advance()
-        return True
-
-    def pause_writing(self) -> None:
-        """The client does not take our answers as fast as we give them."""
-        self._write_paused_at = self._loop.time()
-
-    def resume_writing(self) -> None:
-        """There is room again."""
-        self._write_paused_at = 0.0
-        self._advance()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone. A package that came whole is seen to its end all the same."""
-        del exc
-        self._is_lost = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._pending is None:
-            self._leave()
-
-    # -- called by the listener --------------------------------------------------------------------------
-
-    def drain(self) -> None:
-        """The server is stopping: end now, or after the package that is being decided."""
-        self._draining = True
-        self._advance()
-
-    def tls_failed(self, failure: TlsFailure) -> None:
-        """The handshake failed; the connection is closing."""
-        self._service.observer.tls_failed(self._session, failure)
-
-    # -- the loop ------------------------------------------------------------------------------------------
+    def _greet(self) -> None:
+        self._settle(self._service.reception.connected(self._session), self._admitted)
+        self._take_events()
 
     def _admitted(self, reply: Reply) -> None:
         if not reply.is_positive:
             self._refusal = reply
 
-    def _advance(self) -> None:
-        """Take events and deal with them, until the core has none or one must be waited for."""
-        transport = self._transport
-        if self._is_lost or transport is None:
-            return
-        if not self._guarded(self._take_events):
-            return
-        if octets := self._core.bytes_to_send():
-            transport.write(octets)
-        self._mind_reading(transport)
-
-    def _guarded(self, work: Callable[[], None]) -> bool:
-        try:
-            work()
-        except Exception as error:
-            self._break(error)
-            return False
-        return True
-
     def _take_events(self) -> None:
-        while self._pending is None and not self._write_paused_at and not self._closing_at:
+        while self._pending is None and not self._write_paused_at:
             event = self._core.next_event()
             if isinstance(event, MessageOctets):
                 self._parking.add(event.octets)
@@ -239,95 +154,19 @@ class QmtpServerProtocol(asyncio.Protocol):
             elif isinstance(event, PackageReceived):
                 self._wait_for(self._decide(event), self._decided)
             elif isinstance(event, SessionEnded):
-                self._close(event.reason, at_once=event.orderly)
-            elif self._draining:
-                self._close("server stopping", at_once=False)
+                self._why = event.reason
+            elif self._draining and not self._core.is_closed:
+                self._core.shut_down("server stopping")
             else:
                 return
 
-    def _mind_reading(self, transport: asyncio.Transport) -> None:
-        """Read only what can be dealt with."""
-        wanted = self._pending is None and not self._write_paused_at
-        if transport.is_closing() or wanted is transport.is_reading():
-            return
-        if wanted:
-            transport.resume_reading()
-        else:
-            transport.pause_reading()
-
-    def _wait_for(self, awaitable: Awaitable[_T], then: Callable[[_T], None]) -> None:
-        """Hold the session until `awaitable` has a result, and go on with `then`."""
-
-        def ready(done: asyncio.Future[_T]) -> None:
-            self._pending = None
-            if done.cancelled():
-                self._abort()  # the loop is being shut down
-            elif error := done.exception():
-                self._break(error)
-            elif not self._is_lost:
-                self._guarded(lambda: then(done.result()))
-                self._advance()
-            if self._is_lost:
-                self._leave()
-
-        future = asyncio.ensure_future(awaitable)
-        self._pending = future
-        future.add_done_callback(ready)
-
-    def _break(self, error: BaseException) -> None:
-        """A fault of ours: this session ends; what was not answered is sent again."""
-        self._service.observer.session_broke(self._session, error)
+    def _end_broken(self) -> None:
+        # QMTP has no word for it: what was not answered is sent again.
         self._why = "internal error"
         self._abort()
 
-    def _close(self, why: str, *, at_once: bool) -> None:
-        """Let go what has been said, then close: at once, or when the client has had time to read it. Closing
-        on octets that nobody has read would reset the connection and destroy answers on their way."""
-        transport = self._transport
-        if transport is None:
-            return
-        self._why = why
-        self._closing_at = self._loop.time()
-        if octets := self._core.bytes_to_send():
-            transport.write(octets)
-        if at_once or not transport.can_write_eof():
-            transport.close()
-        else:
-            transport.write_eof()
-            if not transport.is_reading():
-                transport.resume_reading()
-        self._look_at_time()
-
-    def _abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _leave(self) -> None:
+    def _tidy_up(self) -> None:
         self._parking.clear()
-        self._transport = None
-        self._service.observer.session_ended(self._session, self._why, self._messages)
-
-    # -- time ----------------------------------------------------------------------------------------------
-
-    def _look_at_time(self) -> None:
-        """The timer: see whether anybody is late, and look again when somebody could be."""
-        now = self._loop.time()
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._is_overdue(now):
-            self._abort()
-            return
-        if not self._closing_at:
-            self._core.timed_out(now)
-            self._advance()
-        deadline = self._core.deadline()
-        wait = LINGER_S if self._closing_at or deadline is None else min(LOOK_S, max(0.01, deadline - now))
-        self._timer = self._loop.call_later(wait, self._look_at_time)
-
-    def _is_overdue(self, now: float) -> bool:
-        if self._closing_at and now >= self._closing_at + LINGER_S:
-            return True
-        return bool(self._write_paused_at) and now >= self._write_paused_at + self._service.slow_reader_s
 
     # -- a package -------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The SMTP and LMTP server on asyncio: drives `ServerSession`, and carries its questions to reception.
 
-`smtp_connection` has the loop and the times; here is what happens at each event of the core.
+`smtp_connection` has the loop, `session_connection` time and end; here is what happens at each event of the
+core.
 """
 
 from __future__ import annotations
@@ -104,8 +105,9 @@ class SmtpServerProtocol(SmtpConnection):
     def _new_core(self, now: float, wall_offset: float) -> ServerSession:
         return ServerSession(self._service.settings, now, wall_offset=wall_offset)
 
-    def _tls_entered(self) -> None:
+    def _tls_entered(self, info: TlsInfo) -> None:
         self._exchange = None
+        super()._tls_entered(info)
 
     def _tidy_up(self) -> None:
         self._abandon_transaction(self._why)
@@ -311,6 +313,7 @@ class SmtpServerProtocol(SmtpConnection):
 
     def _quit_received(self, _event: QuitReceived) -> None:
         self._why = "QUIT"
+        self._peer_ended = True
 
     def _session_failed(self, event: SessionFailed) -> None:
         self._why = event.why

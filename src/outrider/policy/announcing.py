@@ -1,4 +1,5 @@
-"""Which Mail Policy Codes are declared as denied: computed from the rules that will refuse them (ITP-4b).
+"""What is announced of the policy, computed from the rules that will refuse: Mail Policy Codes (ITP-4b) in
+AMTP, and options in MT2 (ITP-4d).
 
 EHLO comes before sender and recipients, so a rule is asked here of what is known of the *session* alone, and
 answers yes, no, or "that depends". A code is declared as denied when mail with it is sure never to be taken,
@@ -13,10 +14,11 @@ true reason, and the client does not bounce mail for a policy that there is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
-from outrider.model.facts import Fact, Facts, Provenance
+from outrider.model.facts import Facts, FactValue, Provenance
 from outrider.model.mpc import ABOUT_POLICY, LEGAL, Mpc
 from outrider.model.verdict import Action, Stage
 from outrider.policy.conditions import Condition
@@ -60,14 +62,50 @@ def codes_not_denied(at_sender: Rules, at_recipient: Rules, session: Facts) -> f
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Supposed:
+    """What is supposed of a message's fact, to see what the rules would say."""
+
+    fact: str
+    value: FactValue | None
+    """None: the message does not have it."""
+    is_part: bool = False
+    """The fact may have further values beside this one."""
+
+
+def values_not_denied(
+    stages: Sequence[Rules], fact: str, values: Iterable[str], session: Facts, *, many: bool
+) -> tuple[str, ...]:
+    """Those of the values of a message's fact of which the session's facts do not make a refusal certain, at
+    one of the stages whose rules these are (ITP-4d).
+
+    `many`: a message may have any number of the values, or none; else it has one of them. As with codes, a
+    refusal that would meet every message is not one for its value.
+    """
+    offered = tuple(values)
+
+    def is_denied(value: str | None) -> bool:
+        supposed = Supposed(fact, value, many)
+        return any(_refuses_with(rules, session, supposed) for rules in stages)
+
+    if many and is_denied(None):
+        return offered
+    taken = tuple(value for value in offered if not is_denied(value))
+    return taken if taken or many else offered
+
+
 def _refuses(rules: Rules, session: Facts, code: Mpc) -> bool:
     """Whether every message of that code is turned away at the stage that these rules are asked at, by a
     refusal if by nothing else before."""
-    claimed = Fact(MPC, str(code), Provenance.PROVEN)
+    return _refuses_with(rules, session, Supposed(MPC, str(code)))
+
+
+def _refuses_with(rules: Rules, session: Facts, supposed: Supposed) -> bool:
+    """The same of every message of which this is true."""
     for rule in rules:
         if rule.action is Action.TAG:
             continue
-        applies = _applies(rule, session, claimed)
+        applies = _applies(rule, session, supposed)
         if applies is Answer.NO:
             continue
         if applies is Answer.YES:
@@ -89,25 +127,27 @@ def _refuses_all(rules: Rules, session: Facts) -> bool:
 
 
 def _may_admit_some_code(rule: CompiledRule, session: Facts) -> bool:
-    codes = (Fact(MPC, str(code), Provenance.PROVEN) for code in LEGAL)
+    codes = (Supposed(MPC, str(code)) for code in LEGAL)
     return any(_applies(rule, session, code) is not Answer.NO for code in codes)
 
 
-def _applies(rule: CompiledRule, session: Facts, code: Fact) -> Answer:
-    demanded = _all(_holds(condition, session, code) for condition in rule.when)
+def _applies(rule: CompiledRule, session: Facts, supposed: Supposed) -> Answer:
+    demanded = _all(_holds(condition, session, supposed) for condition in rule.when)
     if demanded is Answer.NO or not rule.unless:
         return demanded
-    exempted = _all(_holds(condition, session, code) for condition in rule.unless)
+    exempted = _all(_holds(condition, session, supposed) for condition in rule.unless)
     return _all((demanded, _not(exempted)))
 
 
-def _holds(condition: Condition, session: Facts, code: Fact) -> Answer:
+def _holds(condition: Condition, session: Facts, supposed: Supposed) -> Answer:
     kind = condition.fact
-    if kind.name == MPC:
-        if condition.wants_absence or not condition.test(code.value):
-            return Answer.NO
+    if kind.name == supposed.fact:
+        if supposed.value is None or condition.wants_absence:
+            return Answer.YES if condition.wants_absence and supposed.value is None else Answer.NO
+        if not condition.test(supposed.value):
+            return Answer.DEPENDS if supposed.is_part else Answer.NO
         # Whether the account is bound to its code is known at MAIL.
-        return Answer.YES if condition.at_least is Provenance.CLAIMED else Answer.DEPENDS
+        return Answer.YES if condition.at_least is Provenance.CLAIMED or kind.name != MPC else Answer.DEPENDS
     if not kind.is_settled_by_session(condition.at_least):
         return Answer.DEPENDS
     if kind.looked_up and session.get(kind.name) is None:

@@ -102,9 +102,9 @@ CATALOGUE: dict[str, FactKind] = {
             _T.TEXT,
             _S.CONNECT,
             _P,
-            "smtp, submission, amtp, qmtp, lmtp.",
+            "smtp, submission, amtp, mt2, qmtp, lmtp.",
             of_session=_C,
-            values=("smtp", "submission", "amtp", "qmtp", "lmtp"),
+            values=("smtp", "submission", "amtp", "mt2", "qmtp", "lmtp"),
         ),
         FactKind("server.port", _T.NUMBER, _S.CONNECT, _P, "Our port.", of_session=_C),
         FactKind("time.hour", _T.NUMBER, _S.CONNECT, _P, "Hour of the day in UTC, 0 to 23."),
@@ -129,8 +129,26 @@ CATALOGUE: dict[str, FactKind] = {
             _T.DOMAIN,
             _S.HELLO,
             _P,
-            "The name that an AMTP host has proven: by its certificate, and over a public connection "
-            "by PTR as well.",
+            "The name that an AMTP or MT2 host has proven: by its certificate, and over a public AMTP "
+            "connection by PTR as well.",
+            of_session=_C,
+        ),
+        FactKind(
+            "mt2.identity",
+            _T.TEXT,
+            _S.HELLO,
+            _P,
+            "By what the identity of an MT2 host is warranted: public or private (a CA of [tls]), delegated "
+            "(one that its issuer's domain publishes); absent when it is not proven.",
+            of_session=_C,
+            values=("public", "private", "delegated"),
+        ),
+        FactKind(
+            "mt2.issuer",
+            _T.DOMAIN,
+            _S.HELLO,
+            _P,
+            "Domains of the issuer of an MT2 host's certificate; claimed where that proved nothing.",
             of_session=_C,
         ),
         FactKind(
@@ -175,9 +193,10 @@ CATALOGUE: dict[str, FactKind] = {
             _T.TEXT,
             _S.SENDER,
             _P,
-            "The CA set that vouched: public or private.",
+            "The CA set that vouched: public or private; delegated for an MT2 host that its issuer's domain "
+            "vouches for.",
             of_session=_C,
-            values=("public", "private"),
+            values=("public", "private", "delegated"),
         ),
         FactKind(
             "login", _T.TEXT, _S.SENDER, _P, "The user who logged in; absent for nobody.", of_session=_C
@@ -262,6 +281,93 @@ CATALOGUE: dict[str, FactKind] = {
             "BODY= of MAIL: 7BIT, 8BITMIME, BINARYMIME.",
             values=("7BIT", "8BITMIME", "BINARYMIME"),
         ),
+        FactKind(
+            "mt2.options",
+            _T.TEXT,
+            _S.SENDER,
+            _P,
+            "Options that the MT2 peer has switched on in its session: pipe, trace, and those of extensions. "
+            "An option that every message would be refused for is not offered.",
+        ),
+        FactKind(
+            "mt2.encryption",
+            _T.TEXT,
+            _S.SENDER,
+            _P,
+            "Which objects of an MT2 message are encrypted, as its envelope lists them: headers, or none.",
+            values=("none", "headers"),
+        ),
+        FactKind(
+            "mt2.extensions",
+            _T.TEXT,
+            _S.SENDER,
+            _C,
+            "Delivery extensions that an MT2 envelope carries: names of those that are known, else OIDs.",
+        ),
+        FactKind(
+            "mt2.trace",
+            _T.TEXT,
+            _S.SENDER,
+            _P,
+            "What the seals of an MT2 message are worth: good, broken, unsealed; absent with [mt2] "
+            "verify_seals = false. Mail whose trace is not good is refused, unless a rule of the stage "
+            "sender that names this fact applies to it.",
+            values=("good", "broken", "unsealed"),
+        ),
+        FactKind(
+            "mt2.trace.place",
+            _T.TEXT,
+            _S.SENDER,
+            _P,
+            "Where a trace is broken: envelope, sender, recipients, seal 2, ...; absent in one that is good.",
+        ),
+        FactKind(
+            "mt2.trace.hops", _T.NUMBER, _S.SENDER, _P, "Seals that were verified, the sender's included."
+        ),
+        FactKind(
+            "mt2.sender",
+            _T.MAILBOX,
+            _S.SENDER,
+            _P,
+            "The address whose own certificate has sealed the message; absent where a host did.",
+        ),
+        FactKind(
+            "mt2.report",
+            _T.FLAG,
+            _S.SENDER,
+            _C,
+            "Whether the MT2 message is a control message: a delivery report, an extension's error.",
+        ),
+        FactKind(
+            "mt2.identities",
+            _T.TEXT,
+            _S.SENDER,
+            _P,
+            "Every name proven of an MT2 message: of the host that hands it over, and of those who "
+            "sealed it.",
+        ),
+        FactKind(
+            "mt2.hashcash",
+            _T.NUMBER,
+            _S.SENDER,
+            _P,
+            "Bits that the cheapest hashcash stamp of an MT2 message is worth; absent unless all of its "
+            "recipients here are paid for.",
+        ),
+        FactKind(
+            "mt2.allow-listed",
+            _T.FLAG,
+            _S.SENDER,
+            _P,
+            "The sender of an MT2 message has been made welcome by all of its recipients here.",
+        ),
+        FactKind(
+            "mt2.trap-match",
+            _T.FLAG,
+            _S.SENDER,
+            _P,
+            "The same body has been sent to a spam trap, here or at a site that shares what its traps catch.",
+        ),
         FactKind("recipient", _T.MAILBOX, _S.RECIPIENT, _C, "The recipient as named at RCPT."),
         FactKind("recipient.domain", _T.DOMAIN, _S.RECIPIENT, _C, "Its domain."),
         FactKind("recipient.local", _T.FLAG, _S.RECIPIENT, _P, "Whether it is a user or alias of ours."),
@@ -277,6 +383,14 @@ CATALOGUE: dict[str, FactKind] = {
             "The entry of [partners] whose terms the message breaks, by its sender or its From field.",
         ),
         FactKind("message.size", _T.NUMBER, _S.BODY, _P, "Octets of the message as it came."),
+        FactKind(
+            "body.encryption",
+            _T.TEXT,
+            _S.BODY,
+            _C,
+            "By what the body is encrypted, as its Content-Type says: smime, openpgp, none.",
+            values=("none", "smime", "openpgp"),
+        ),
         FactKind("body.size", _T.NUMBER, _S.BODY, _P, "Octets behind the header section."),
         FactKind("body.eight-bit", _T.FLAG, _S.BODY, _P, "Whether the message holds octets above 127."),
         FactKind("body.binary", _T.FLAG, _S.BODY, _P, "Whether it came as BINARYMIME and needs it."),

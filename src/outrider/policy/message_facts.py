@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from outrider.message.encoded_words import decode_text
@@ -11,6 +12,7 @@ from outrider.model.content import Content
 from outrider.model.facts import Fact, FactValue, Provenance
 from outrider.policy.fact_names import HEADER_PREFIX
 
+_SIGNED = re.compile(r"smime-type=\"?(?:signed-data|certs-only|compressed-data)")
 MAX_FIELDS = 100
 MAX_HEADER_VALUE = 8192
 
@@ -42,6 +44,8 @@ def _field_facts(headers: bytes, names: set[str]) -> Iterator[Fact]:
 
 def body_facts(content: Content, wanted: frozenset[str]) -> Iterator[Fact]:
     """Facts of the stage BODY among `wanted`; proven, for we counted."""
+    if "body.encryption" in wanted:
+        yield _claimed("body.encryption", _encryption(content.headers))
     values: dict[str, FactValue] = {
         "message.size": content.size,
         "body.size": content.body.size,
@@ -51,6 +55,18 @@ def body_facts(content: Content, wanted: frozenset[str]) -> Iterator[Fact]:
     for name, value in values.items():
         if name in wanted:
             yield Fact(name, value, Provenance.PROVEN, "counted")
+
+
+def _encryption(headers: bytes) -> str:
+    """By what the body is encrypted (RFC 8551 section 3.2, RFC 3156 section 4)."""
+    for value in field_values(headers, b"content-type", 1):
+        media_type, _, parameters = value[:MAX_HEADER_VALUE].decode("latin-1").lower().partition(";")
+        media_type, parameters = media_type.strip(), parameters.replace(" ", "")
+        if media_type in ("application/pkcs7-mime", "application/x-pkcs7-mime"):
+            return "none" if _SIGNED.search(parameters) else "smime"
+        if media_type == "multipart/encrypted" and "application/pgp-encrypted" in parameters:
+            return "openpgp"
+    return "none"
 
 
 def _claimed(name: str, value: FactValue) -> Fact:

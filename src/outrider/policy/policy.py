@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from outrider.config import schema
@@ -10,7 +10,11 @@ from outrider.model.facts import Fact, Facts, FactValue, Provenance
 from outrider.model.mpc import ABOUT_POLICY, Mpc
 from outrider.model.reply import Reply
 from outrider.model.verdict import ACCEPTED, Action, Stage, Verdict
-from outrider.policy.announcing import codes_not_denied, facts_that_announcements_follow
+from outrider.policy.announcing import (
+    codes_not_denied,
+    facts_that_announcements_follow,
+    values_not_denied,
+)
 from outrider.policy.fact_names import (
     HEADER_PREFIX,
     LOOKUP_FAILED,
@@ -131,6 +135,14 @@ class CompiledPolicy:
     def announced_codes(self, facts: Facts) -> frozenset[Mpc]:
         """The codes that :meth:`announced` declares as taken."""
         return codes_not_denied(self._by_stage[Stage.SENDER], self._by_stage[Stage.RECIPIENT], facts)
+
+    def taken(self, fact: str, values: Iterable[str], facts: Facts, *, many: bool) -> tuple[str, ...]:
+        """Those of the values of a fact with which mail may be taken from the peer that these facts are known
+        of: what MT2's option lists say (ITP-4d). See `announcing.values_not_denied`."""
+        if fact not in self._needs[Stage.SENDER] | self._needs[Stage.RECIPIENT]:
+            return tuple(values)
+        stages = (self._by_stage[Stage.SENDER], self._by_stage[Stage.RECIPIENT])
+        return values_not_denied(stages, fact, values, facts, many=many)
 
     def outcomes(self, stage: Stage, facts: Facts) -> tuple[Outcome, ...]:
         """What every rule of the stage says, also behind the one that decides: for `policy test`."""

@@ -10,6 +10,7 @@ from outrider.message.received import received_field
 from outrider.model.content import Content
 from outrider.model.envelope import Envelope, Recipient
 from outrider.model.facts import Fact, Facts
+from outrider.model.layered import MessageObjects, TakenTransfer
 from outrider.model.message import Event, ItemState, NewItem, NewMessage
 from outrider.model.reply import Reply
 from outrider.policy.rules import is_header_tag
@@ -54,6 +55,10 @@ class MailTransaction(Transaction):
     """Its Mail Policy Code, and what that is worth."""
     drops_field: bool = False
     """The code came as an MPC field, which leaves the header section for the envelope (AMTP-14)."""
+    objects: MessageObjects | None = None
+    """The MT2 form, where it came in one; set before `finish`."""
+    transfer: TakenTransfer | None = None
+    """What is to be remembered of its MT2 transfer, from the commit on."""
     handed_in: bool = False
     """The spool has it, or may have it: from here on the body is the spool's."""
 
@@ -79,6 +84,8 @@ def assemble(
         items=_items(transaction, destination_of, now),
         facts=transaction.session_facts.all_encoded() + transaction.message_facts.own(),
         events=(_received_event(transaction, content, now), *transaction.events),
+        objects=transaction.objects,
+        transfer=transaction.transfer,
     )
 
 
@@ -125,7 +132,7 @@ def _trace(transaction: MailTransaction, content: Content, date: str, added_fiel
 def _protocol(session: Session, *, smtputf8: bool) -> str:
     """RFC 3848, RFC 6531 section 4.3: ESMTPSA, UTF8SMTPS, ..."""
     protocol = session.with_protocol
-    if not smtputf8 or protocol in ("QMTP", "AMTP", "AMTPA"):
+    if not smtputf8 or protocol in ("QMTP", "AMTP", "AMTPA", "MT2"):
         return protocol
     return "UTF8" + protocol.removeprefix("E")
 

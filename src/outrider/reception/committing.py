@@ -101,6 +101,10 @@ class KeptBody:
             return self._fail(error)
         return None if waiting is None else self._written(waiting)
 
+    def belongs_to(self, mail: MailTransaction) -> None:
+        """The body goes on in another transaction (MT2-18b)."""
+        self._mail = mail
+
     async def _written(self, waiting: Awaitable[None]) -> None:
         try:
             await waiting

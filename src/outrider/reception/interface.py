@@ -52,7 +52,7 @@ class Session:
     id: str
     """For logs, and for people: "session <id>"."""
     protocol: str
-    """smtp, submission, qmtp, lmtp, ..."""
+    """smtp, submission, amtp, mt2, qmtp, lmtp."""
     client_address: IPAddress | None
     """None for a unix socket."""
     client_port: int
@@ -76,6 +76,10 @@ class Session:
     login_mechanism: str = ""
     connection: Arrival = Arrival.OTHER
     """For AMTP: whether the certificate proved a public or a private connection; OTHER until EHLO did."""
+    proof_chain: tuple[bytes, ...] = ()
+    """MT2: the chain (DER, leaf first) whose key HELO has proven; () before, and where it proved none."""
+    options: frozenset[str] = frozenset()
+    """MT2: options that the peer has switched on, upper case."""
     client_text: str = field(init=False)
     """The client's address as it is written; "" for a unix socket."""
 
@@ -94,13 +98,17 @@ class Session:
             login="",
             login_mechanism="",
             connection=Arrival.OTHER,
+            proof_chain=(),
+            options=frozenset(),
         )
 
     @property
     def with_protocol(self) -> str:
         """The ``with`` clause of Received (RFC 3848, RFC 6531 adds UTF8 by message).
 
-        QMTP, AMTP and AMTPA (after AUTH) are not registered; AMTP without TLS there is none."""
+        QMTP, AMTP and AMTPA (after AUTH), MT2 are not registered; AMTP without TLS there is none."""
+        if self.protocol == "mt2":
+            return "MT2"
         if self.protocol == "qmtp":
             return "QMTP"
         if self.protocol == "amtp":

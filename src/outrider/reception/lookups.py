@@ -226,12 +226,18 @@ def _failed_before(facts: Facts, name: str) -> str:
 
 
 def _issuers(session: Session) -> tuple[str, ...]:
-    """Domains of who issued the client's certificate, if it is proven."""
-    if session.tls is None or not session.tls.peer_chain:
-        return ()
+    """Domains of who issued the client's certificate, if it is proven.
+
+    Of an MT2 host they are known already: a CA that its own domain publishes speaks for that domain alone,
+    whatever others its certificates name (MT2-25).
+    """
+    known = session.facts.value("mt2.issuer", Provenance.PROVEN)
+    if isinstance(known, tuple):
+        return known
     if session.facts.get("tls.client.ca", Provenance.PROVEN) is None:
         return ()
-    return issuer_domains(session.tls.peer_chain[0])
+    chain = session.proof_chain or (session.tls.peer_chain if session.tls is not None else ())
+    return issuer_domains(chain[0]) if chain else ()
 
 
 def _asks_names(session: Session) -> bool:

@@ -89,7 +89,8 @@ class MailCodes:
         if request.mpc is not None:
             if request.mpc == ABOUT_POLICY and self._submits(session):
                 return replies.mpc_not_yours("this account is not bound to it")
-            return Code(request.mpc, Provenance.CLAIMED, "MAIL over AMTP")
+            how = "the MT2 envelope" if session.protocol == "mt2" else "MAIL over AMTP"
+            return Code(request.mpc, Provenance.CLAIMED, how)
         return self._assigned(session, request.sender)
 
     def _bound(self, session: Session, sender: Address | None) -> Code | None:

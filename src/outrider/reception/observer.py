@@ -65,6 +65,22 @@ class ReceptionObserver(Protocol):
         report, hold or refuse."""
         ...
 
+    def transfer_repeated(self, session: Session, transfer: str, message_id: str) -> None:
+        """An MT2 peer sent again what was taken before as this message; it was told so (MT2-18a)."""
+        ...
+
+    def transfer_kept(self, session: Session, transfer: str, octets: int) -> None:
+        """The connection broke; so many octets of an MT2 transfer are kept to be resumed (MT2-18b)."""
+        ...
+
+    def transfer_resumed(self, session: Session, transfer: str, octets: int) -> None:
+        """An MT2 peer goes on with a transfer of which so many octets were here."""
+        ...
+
+    def trace_broken(self, session: Session, transfer: str, problem: str, *, refused: bool) -> None:
+        """The seals of an MT2 message are not in order: the place and what is wrong there (MT2-23a)."""
+        ...
+
     def reception_failed(self, session: Session, stage: str, error: BaseException) -> None:
         """An unforeseen fault of ours; the client was told 451."""
         ...
@@ -109,6 +125,18 @@ class NullReceptionObserver:
     def partner_terms_broken(
         self, session: Session, partner: str, reason: str, outcome: str, message_id: str
     ) -> None:
+        """Nothing."""
+
+    def transfer_repeated(self, session: Session, transfer: str, message_id: str) -> None:
+        """Nothing."""
+
+    def transfer_kept(self, session: Session, transfer: str, octets: int) -> None:
+        """Nothing."""
+
+    def transfer_resumed(self, session: Session, transfer: str, octets: int) -> None:
+        """Nothing."""
+
+    def trace_broken(self, session: Session, transfer: str, problem: str, *, refused: bool) -> None:
         """Nothing."""
 
     def reception_failed(self, session: Session, stage: str, error: BaseException) -> None:

@@ -74,9 +74,10 @@ class PartnerTerms:
 
     def _vouched(self, session: Session, entry: str, now: float) -> tuple[str, ...]:
         identifier = self._identifiers.get(entry)
-        if identifier is None or session.tls is None or not session.tls.peer_chain:
+        chain = session.proof_chain or (session.tls.peer_chain if session.tls is not None else ())
+        if identifier is None or not chain:
             return ()
-        found = identifier.examine(session.tls.peer_chain, now)
+        found = identifier.examine(chain, now)
         return found.hosts if isinstance(found, HostCertificate) else ()
 
     def breach(

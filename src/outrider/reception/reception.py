@@ -17,7 +17,7 @@ from outrider.message.mpc_field import without_mpc
 from outrider.model.address import Address, Domain, literal_address
 from outrider.model.content import Content
 from outrider.model.envelope import Arrival, Recipient
-from outrider.model.facts import Facts
+from outrider.model.facts import Fact, Facts
 from outrider.model.mpc import MailClass
 from outrider.model.reply import Reply
 from outrider.model.transaction import MailRequest, RecipientRequest
@@ -76,24 +76,26 @@ class MailReception(SessionReception):
     # --- the envelope ---------------------------------------------------------------------------------------
 
     def sender(
-        self, session: Session, request: MailRequest, now: float
-    ) -> tuple[Transaction | None, Decision]:
-        """See the interface."""
+        self, session: Session, request: MailRequest, now: float, known: Iterable[Fact] = ()
+    ) -> tuple[MailTransaction | None, Decision]:
+        """See the interface. `known`: facts of the message beside what the request says."""
         try:
-            return self._sender(session, request, now)
+            return self._sender(session, request, now, known)
         except Exception as error:
             return None, self._failed(session, Stage.SENDER, error)
 
     def _sender(
-        self, session: Session, request: MailRequest, now: float
-    ) -> tuple[Transaction | None, Decision]:
+        self, session: Session, request: MailRequest, now: float, known: Iterable[Fact]
+    ) -> tuple[MailTransaction | None, Decision]:
         facts = facts_of(session, now, self._wants_time)
         facts.identify_client(session, self._parts.clients, now)
         about = str(request.sender or "<>")
-        refusal = self._no_room(session) or self._sender_refusal(session, facts, request)
+        refusal = self.no_room() or self._sender_refusal(session, facts, request)
         if refusal is not None:
             return None, self._refused(session, Stage.SENDER, refusal, about=about)
         mail = self._begin(session, facts, request, now)
+        for fact in known:
+            mail.facts.add(fact)
         refusal = self._code_refusal(mail) or self._terms_refusal(mail, (_domain_of(request),))
         if refusal is not None:
             return None, self._message_refused(mail, Stage.SENDER, refusal, about=about)
@@ -106,7 +108,8 @@ class MailReception(SessionReception):
         inquiry = Inquiry(Stage.SENDER, session, mail.facts, conclude, _domain_of(request))
         return mail, self._guarded(session, Stage.SENDER, lambda: self._judge.ask(inquiry))
 
-    def _no_room(self, session: Session) -> Reply | None:
+    def no_room(self) -> Reply | None:
+        """Why no message is begun now."""
         if self._parts.memory_is_short():
             return replies.NO_MEMORY
         try:
@@ -120,7 +123,7 @@ class MailReception(SessionReception):
     def _code_refusal(self, mail: MailTransaction) -> Reply | None:
         """Settle the message's code as far as MAIL tells it (AMTP-15)."""
         codes, session = self._parts.codes, mail.session
-        if session.protocol != "amtp" and codes.is_idle:
+        if session.protocol not in ("amtp", "mt2") and codes.is_idle:
             return None
         code = codes.code_of(session, mail.request)
         if isinstance(code, Reply):
@@ -419,11 +422,12 @@ class MailReception(SessionReception):
         domain = _domain_of(mail.request)
         return self._judge.ask(Inquiry(Stage.SENDER, mail.session, mail.facts, conclude, domain))
 
-    def body_stream(self, transaction: Transaction) -> BodyStream:
+    def body_stream(self, transaction: Transaction) -> KeptBody:
         """See the interface."""
         mail = cast(MailTransaction, transaction)
-        mail.stream = KeptBody(self._parts.spool.body_writer(mail.id), mail)
-        return mail.stream
+        stream = KeptBody(self._parts.spool.body_writer(mail.id), mail)
+        mail.stream = stream
+        return stream
 
     def finish(self, transaction: Transaction, content: Content) -> Awaitable[Reply]:
         """See the interface."""

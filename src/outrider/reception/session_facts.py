@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from outrider.identity.authorities import CaSet
 from outrider.identity.client_certificate import CertificateRefusal, ClientIdentifier, ProvenClient
 from outrider.identity.host_identity import ProvenHost
+from outrider.identity.mt2_identity import Mt2Identity, Mt2IdentityFailure, Way
 from outrider.message.received import trace_origin
 from outrider.model.envelope import Arrival
 from outrider.model.facts import Fact, Facts, Provenance
@@ -25,6 +27,7 @@ _MADE_HERE = (
     "login",
     "host",
     "amtp.",
+    "mt2.",
     "partner",
 )
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -33,7 +36,7 @@ _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 class SessionFacts(Facts):
     """A session's facts; adding one drops what was derived from them."""
 
-    __slots__ = ("_derived_from", "arrived", "client", "encoded", "host", "origin")
+    __slots__ = ("_derived_from", "arrived", "client", "encoded", "host", "mt2", "origin")
 
     def __init__(self, facts: Iterable[Fact] = ()) -> None:
         self.encoded: tuple[Fact, ...] | None = None
@@ -42,6 +45,8 @@ class SessionFacts(Facts):
         """What the client's certificate proves; None = nobody asked yet, or there is none."""
         self.host: ProvenHost | None = None
         """The host that an AMTP client has proven to be."""
+        self.mt2: Mt2Identity | None = None
+        """Who an MT2 client has proven to be."""
         self.arrived: Arrived | None = None
         """How mail of this session comes, for partners' terms; None = nobody asked yet."""
         self._derived_from: tuple[str, str, TlsSummary | None] = ("", "", None)
@@ -101,6 +106,32 @@ class SessionFacts(Facts):
         self.prove("tls.client.ca", self.client.ca_set, certificate.authority or certificate.how, now)
         known = tuple(filter(None, (prints.certificate, prints.public_key)))
         self.prove("tls.client.fingerprint", known, "held by the peer of the handshake", now)
+
+    def mt2_identified(self, found: Mt2Identity | Mt2IdentityFailure, now: float) -> None:
+        """What HELO's proof came to. A name that is only claimed proves nothing, but its issuer may be
+        listed (MT2-25)."""
+        prints = found.fingerprints
+        proven = isinstance(found, Mt2Identity) and found.provenance is Provenance.PROVEN
+        issuers = found.issuer_domains
+        if issuers:
+            worth = Provenance.PROVEN if proven else Provenance.CLAIMED
+            self.add(Fact("mt2.issuer", issuers, worth, "issuer of the host's certificate", now))
+        if prints is not None:
+            known = tuple(filter(None, (prints.certificate, prints.public_key)))
+            self.prove("tls.client.fingerprint", known, "key proven in HELO", now)
+        if not isinstance(found, Mt2Identity):
+            self.prove("tls.client.unproven", found.reason, "path validation", now)
+            return
+        self.add(Fact("host", found.name, found.provenance, found.how, now))
+        if not proven or prints is None:
+            return
+        self.mt2, self.arrived = found, None
+        ca_set: CaSet = "private" if found.is_private else "public"
+        self.client = ProvenClient(found.names, ca_set, prints)
+        way = "delegated" if found.way is Way.DELEGATED else ca_set
+        self.prove("mt2.identity", way, found.how, now)
+        self.prove("tls.client.name", found.names, found.how, now)
+        self.prove("tls.client.ca", way, found.authority or found.how, now)
 
     def all_encoded(self) -> tuple[Fact, ...]:
         """Every fact; the same object until one is added, so that a spool need write it out only once."""

@@ -14,7 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from outrider.config.schema import Config, InboundChannel, OutboundChannel, Partner, TlsLevel
+from outrider.config.schema import (
+    Config,
+    InboundChannel,
+    OutboundChannel,
+    Partner,
+    SendingProtocol,
+    TlsLevel,
+)
 from outrider.model.address import AddressError, parse_domain
 
 InboundMode = Literal["report", "refuse", "hold"]
@@ -31,7 +38,9 @@ _LEVELS: dict[OutboundChannel, TlsLevel | None] = {
     "verify": "verify",
     "mutual": "mutual",
     "amtp": None,
+    "mt2": None,
 }
+_ONLY: dict[OutboundChannel, SendingProtocol] = {"amtp": "amtp", "mt2": "mt2"}
 _MODES: dict[InboundMode, int] = {"report": 0, "hold": 1, "refuse": 2}
 
 
@@ -63,8 +72,9 @@ class OutboundTerms:
 
     partner: str
     channel: OutboundChannel
-    fallback: Fallback
-    """Whether SMTP (under `tls_level`) may stand in where AMTP cannot be reached (AMTP-8)."""
+    fallback: Fallback | None
+    """Whether another protocol (SMTP under `tls_level`) may stand in where the first cannot be reached
+    (AMTP-8); None = as [amtp] and [mt2] say."""
     tls_level: TlsLevel | None
     """What SMTP needs, if it may be used; None = what would hold without this entry."""
     hosts: NameSet
@@ -73,9 +83,9 @@ class OutboundTerms:
     """PEM files of the CAs that may vouch for its hosts; () = any configured CA."""
 
     @property
-    def amtp_only(self) -> bool:
-        """Whether mail waits rather than goes by another protocol."""
-        return self.channel == "amtp" or self.fallback == "never"
+    def only(self) -> SendingProtocol | None:
+        """The one protocol by which mail goes, or waits; None where there is a choice."""
+        return _ONLY.get(self.channel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,7 @@ class PartnerTable:
     def __init__(self, config: Config) -> None:
         """Raises PartnerError naming the key."""
         self.entries: tuple[PartnerEntry, ...] = tuple(
-            _entry(name, partner, config.amtp.fallback) for name, partner in config.partners.items()
+            _entry(name, partner) for name, partner in config.partners.items()
         )
         self._by_domain: dict[str, PartnerEntry] = {}
         self._by_parent: dict[str, PartnerEntry] = {}
@@ -242,7 +252,7 @@ def _came_by(arrived: Arrived) -> str:
     return "plain SMTP" if arrived.channel == "any" else arrived.channel
 
 
-def _entry(name: str, partner: Partner, default_fallback: Fallback) -> PartnerEntry:
+def _entry(name: str, partner: Partner) -> PartnerEntry:
     where = f'partners."{name}"'
     domains = _names(f"{where}.sender_domains", partner.sender_domains)
     hosts = _names(f"{where}.hosts", partner.hosts)
@@ -250,9 +260,10 @@ def _entry(name: str, partner: Partner, default_fallback: Fallback) -> PartnerEn
         raise PartnerError(f"{where}: `sender_domains` is missing; add the domains that its mail is from")
     if _RANK[partner.inbound] >= _HOST_PROVEN and not hosts:
         raise PartnerError(f'{where}.hosts: inbound = "{partner.inbound}" needs the names of its hosts')
-    if partner.outbound == "amtp" and partner.fallback == "smtp":
-        raise PartnerError(f'{where}.fallback: "smtp" is less than outbound = "amtp"; leave one of them out')
-    fallback: Fallback = "never" if partner.outbound == "amtp" else (partner.fallback or default_fallback)
+    if partner.outbound in _ONLY and partner.fallback == "smtp":
+        text = f'"smtp" is less than outbound = "{partner.outbound}"; leave one of them out'
+        raise PartnerError(f"{where}.fallback: {text}")
+    fallback: Fallback | None = "never" if partner.outbound in _ONLY else partner.fallback
     terms = OutboundTerms(name, partner.outbound, fallback, _LEVELS[partner.outbound], hosts, partner.ca)
     mode = partner.inbound_mode
     return PartnerEntry(name, domains, hosts, partner.ca, partner.inbound, mode, terms, partner.contact)

@@ -1,25 +1,29 @@
 """Which way leads to a destination: the operator's routes, local domains, literals, DNS (SMTP-7, ITP-7).
 
-For a recipient with a route of its own (a policy rule's or `queue reroute`), that is the way. Otherwise the
-domain is looked up: exact route, local domain, longest `.parent` route, `*`, then by what the domain is.
-A `*` or `.parent` route never takes mail away from a local domain; an exact one does.
+For a recipient with a route of its own (a policy rule's or `queue reroute`), that is the way; then comes the
+route of the address itself (MT2-27). Otherwise the domain is looked up: exact route, local domain, longest
+`.parent` route, `*`, then by what the domain is. A `*` or `.parent` route never takes mail away from a local
+domain; an exact one does.
 
 What a partner entry demands for its domains holds whatever way is found: it makes TLS stricter, and a way
-that cannot meet it is not gone. Where it demands AMTP, mail goes to the partner's own servers past a `*` or
-`.parent` route that speaks something else; an exact route that does is a contradiction, and refused at start.
+that cannot meet it is not gone. Where it demands AMTP or MT2, mail goes to the partner's own servers past a
+`*` or `.parent` route that speaks something else; an exact route that does is a contradiction, and refused at
+start.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
-from outrider.config.schema import Config, Route
-from outrider.model.address import AddressError, literal_address, parse_domain
+from outrider.config.schema import Config, Route, SendingProtocol
+from outrider.extensions.oids import is_oid
+from outrider.model.address import Address, AddressError, literal_address, parse_address, parse_domain
 from outrider.model.envelope import Arrival, Recipient
-from outrider.routing.channels import Channel, channel_for, tls_under_terms, under_terms
+from outrider.routing.channels import Channel, channel_for, staying, tls_under_terms, under_terms
 from outrider.routing.list_addresses import list_address
-from outrider.routing.partners import OutboundTerms, PartnerTable
+from outrider.routing.partners import Fallback, OutboundTerms, PartnerTable
 from outrider.routing.tls_policy import TlsRequirement, default_requirement, for_detour, route_requirement
 from outrider.routing.ways import (
     ErrorWay,
@@ -72,10 +76,11 @@ class RouteTable:
     def __init__(self, config: Config, partners: PartnerTable | None = None) -> None:
         """Raises RouteError or PartnerError naming the key. `partners` where they have been read already."""
         self._delivery = config.delivery
-        self._amtp = config.amtp
+        self._amtp, self._mt2 = config.amtp, config.mt2
         self._partners = partners or PartnerTable(config)
         self._default_tls = default_requirement(config.delivery)
         self._defaults = self._default_options()
+        self._addresses: dict[tuple[str, str], _Entry] = {}
         self._exact: dict[str, _Entry] = {}
         self._parents: dict[str, _Entry] = {}
         self._smart: _Entry | None = None
@@ -94,24 +99,43 @@ class RouteTable:
             if domain.deliver is not None:
                 where = f'domains."{name}".deliver'
                 self._local[_domain_key(where, name)] = self._entry(where, domain.deliver)
+        self._by_extension = {
+            oid: self._extension_route(oid, route) for oid, route in config.mt2.extension_routes.items()
+        }
         self._check_terms()
 
     def _default_options(self) -> HostOptions:
         try:
-            channel = channel_for(self._delivery.protocols, self._amtp.fallback)
+            channel = self._channel(self._delivery.protocols)
         except ValueError as error:
             raise RouteError(f"delivery.{error}") from error
-        return HostOptions(self._default_tls, channel=channel, amtp_port=self._amtp.port)
+        return HostOptions(
+            self._default_tls, channel=channel, amtp_port=self._amtp.port, mt2_port=self._mt2.port
+        )
+
+    def _channel(self, protocols: tuple[SendingProtocol, ...], own_word: Fallback | None = None) -> Channel:
+        return channel_for(protocols, staying(protocols, own_word, self._amtp, self._mt2))
 
     def _check_terms(self) -> None:
         """An exact route that a partner entry makes useless is a mistake to be found now."""
-        for domain, entry in self._exact.items():
+        by_address = [(f"{local}@{domain}", domain, one) for (local, domain), one in self._addresses.items()]
+        by_domain = [(domain, domain, one) for domain, one in self._exact.items()]
+        for key, domain, entry in (*by_address, *by_domain):
             terms = self._partners.outbound_for(domain)
             if terms is not None and not _may_meet(entry.way, terms):
                 raise RouteError(
-                    f'routes."{domain}": {entry.way} cannot be {terms.channel}, '
+                    f'routes."{key}": {entry.way} cannot be {terms.channel}, '
                     f"which partner {terms.partner} demands (its `outbound`)"
                 )
+
+    def _extension_route(self, oid: str, route: str) -> str:
+        where = f'mt2.extension_routes."{oid}"'
+        if not is_oid(oid):
+            raise RouteError(f"{where}: {oid!r} is no object identifier, such as 2.25.1.2")
+        entry = self._entry(where, route)
+        if isinstance(entry.way, HostWay):
+            self._hosts.setdefault(str(entry.way), entry)
+        return route
 
     def _add(self, key: str, route: str | Route) -> None:
         where = f'routes."{key}"'
@@ -120,6 +144,8 @@ class RouteTable:
             self._hosts.setdefault(str(entry.way), entry)
         if key == "*":
             self._smart = entry
+        elif "@" in key:
+            self._addresses[_address_key(where, key)] = entry
         elif key.startswith("."):
             self._parents[_domain_key(where, key[1:])] = entry
         else:
@@ -139,11 +165,10 @@ class RouteTable:
     def _options(self, route: Route, tls: TlsRequirement) -> HostOptions:
         if (route.protocols is not None or route.fallback is not None) and route.to != "mx":
             raise ValueError('protocols and fallback are for to = "mx"; other ways name their protocol')
-        channel = channel_for(
-            self._delivery.protocols if route.protocols is None else route.protocols,
-            route.fallback or self._amtp.fallback,
-        )
-        return HostOptions(tls, route.username, route.password_file, channel, self._amtp.port)
+        protocols = self._delivery.protocols if route.protocols is None else route.protocols
+        channel = self._channel(protocols, route.fallback)
+        ports = (self._amtp.port, self._mt2.port)
+        return HostOptions(tls, route.username, route.password_file, channel, *ports)
 
     def find(self, recipient: Recipient) -> Routed:
         """The way for one recipient. Never raises: mail whose stored route is unreadable waits."""
@@ -152,6 +177,9 @@ class RouteTable:
             return self._detour(recipient.route, domain)
         if domain in self._lists and list_address(recipient.address.local, self._lists[domain]) is not None:
             return Routed(LIST_WAY, domain, self._delivery.concurrency)
+        if self._addresses and (entry := self._addresses.get(recipient.address.key)) is not None:
+            terms = self._partners.outbound_for(domain)
+            return _routed(entry if terms is None else _on_terms(entry, terms), domain)
         routed = self._found.get(domain)
         if routed is None:
             routed = self._by_domain(domain)
@@ -159,6 +187,11 @@ class RouteTable:
                 self._found.clear()
             self._found[domain] = routed
         return routed
+
+    def extension_route(self, oids: Iterable[str]) -> str:
+        """The route, for `Recipient.route`, of a message with these delivery extensions (MT2-27); "" where
+        none of them leads anywhere else. The first that does counts."""
+        return next((self._by_extension[oid] for oid in oids if oid in self._by_extension), "")
 
     def may_leave(self, recipient: Recipient, arrival: Arrival) -> bool:
         """Whether mail that came so may go the recipient's way (AMTP-18): what came over a public AMTP
@@ -175,8 +208,11 @@ class RouteTable:
         terms = self._partners.outbound_for(domain)
         if terms is not None and domain not in self._exact and domain not in self._local:
             if entry is None or not _may_meet(entry.way, terms):
-                # A partner's word on falling back goes before [amtp] fallback, and after a route's.
-                entry = self._by_dns(domain, replace(self._defaults.channel, falls_back=True))
+                # A partner's word on falling back goes before the general one, and after a route's.
+                channel = self._defaults.channel
+                entry = self._by_dns(
+                    domain, channel if terms.fallback is None else replace(channel, stays=frozenset())
+                )
             return _routed(_on_terms(entry, terms), domain)
         if terms is not None and entry is not None:
             entry = _on_terms(entry, terms)
@@ -213,8 +249,9 @@ class RouteTable:
         entry = self._hosts.get(str(way)) or _Entry(way, self._default_tls, self._delivery.concurrency, 0.0)
         demanded = self._lookup(domain)
         if demanded is not None and _crosses_a_network(entry.way):
-            if _demands_amtp(demanded.way) and not _speaks_amtp(entry.way):
-                return self._unfit(route, "the route of its domain demands amtp")
+            only = _demanded_protocols(demanded.way)
+            if only and not _speaks_one_of(entry.way, only):
+                return self._unfit(route, f"the route of its domain demands {' or '.join(only)}")
             entry = replace(entry, way=_weakened_never(entry.way, demanded))
         terms = self._partners.outbound_for(domain)
         if terms is not None and not _may_meet(entry.way, terms):
@@ -228,12 +265,13 @@ class RouteTable:
         return Routed(ErrorWay("4.7.4", text), route, self._delivery.concurrency)
 
 
-def _demands_amtp(way: Way) -> bool:
-    return isinstance(way, MxWay) and way.channel.amtp_only
+def _demanded_protocols(way: Way) -> tuple[SendingProtocol, ...]:
+    """What mail by this way goes by, or waits; () where SMTP will do."""
+    return way.channel.protocols if isinstance(way, MxWay) and way.channel.is_strict else ()
 
 
-def _speaks_amtp(way: Way) -> bool:
-    return isinstance(way, MxWay) or (isinstance(way, HostWay) and way.protocol == "amtp")
+def _speaks_one_of(way: Way, protocols: tuple[SendingProtocol, ...]) -> bool:
+    return isinstance(way, MxWay) or (isinstance(way, HostWay) and way.protocol in protocols)
 
 
 def _weakened_never(way: HostWay | MxWay, demanded: _Entry) -> Way:
@@ -247,8 +285,8 @@ def _weakened_never(way: HostWay | MxWay, demanded: _Entry) -> Way:
 def _may_meet(way: Way, terms: OutboundTerms) -> bool:
     """Whether mail by that way can be what a partner entry demands."""
     if isinstance(way, HostWay) and not way.socket_path:
-        if terms.channel == "amtp":
-            return way.protocol == "amtp"
+        if terms.only is not None:
+            return way.protocol == terms.only
         return way.protocol != "qmtp" or terms.tls_level is None
     return True
 
@@ -286,3 +324,11 @@ def _domain_key(where: str, name: str) -> str:
         return parse_domain(name)
     except AddressError as error:
         raise RouteError(f"{where}: {name!r} is no domain: {error}") from error
+
+
+def _address_key(where: str, text: str) -> tuple[str, str]:
+    try:
+        address: Address = parse_address(text)
+    except AddressError as error:
+        raise RouteError(f"{where}: {text!r} is no address: {error}") from error
+    return address.key

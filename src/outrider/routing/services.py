@@ -1,4 +1,4 @@
-"""From a domain's SRV records to the servers to try, in order (RFC 2782, AMTP-7).
+"""From a domain's SRV records to the servers to try, in order (RFC 2782, AMTP-7, MT2-27).
 
 Unlike MX, an SRV record names a port, and whoever runs the domain's DNS chooses it: the port is hearsay like
 the rest, and only ports on which nobody else's service is expected are believed (SEC-162). Randomness comes
@@ -62,7 +62,13 @@ def believable_port(port: int, own: int) -> bool:
 
 
 def candidates(
-    domain: str, services: Iterable[Service], ourselves: Ourselves, chance: Chance, *, own_port: int
+    domain: str,
+    services: Iterable[Service],
+    ourselves: Ourselves,
+    chance: Chance,
+    *,
+    protocol: str,
+    own_port: int,
 ) -> tuple[Service, ...] | NoWay:
     """The servers to try, cut to `MAX_EXCHANGERS`.
 
@@ -76,7 +82,9 @@ def candidates(
         return loops_back(domain)
     usable = [one for one in better if believable_port(one.port, own_port)]
     if not usable:
-        return NoWay("4.4.4", f"the SRV records of {domain} for amtp name no port that may be connected to")
+        return NoWay(
+            "4.4.4", f"the SRV records of {domain} for {protocol} name no port that may be connected to"
+        )
     return tuple(usable[:MAX_EXCHANGERS])
 
 

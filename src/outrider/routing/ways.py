@@ -18,8 +18,16 @@ from outrider.routing.tls_policy import NO_TLS, OPPORTUNISTIC, TlsRequirement
 
 IPAddress = IPv4Address | IPv6Address
 
-DEFAULT_PORTS = {"smtp": 25, "submission": 587, "smtps": 465, "lmtp": 24, "qmtp": 209, "amtp": 10_125}
-"""AMTP has none assigned; what is taken for it is [amtp] port (AMTP-6), see `HostOptions`."""
+DEFAULT_PORTS = {
+    "smtp": 25,
+    "submission": 587,
+    "smtps": 465,
+    "lmtp": 24,
+    "qmtp": 209,
+    "amtp": 10_125,
+    "mt2": 10_126,
+}
+"""AMTP and MT2 have none assigned; what is taken for them is [amtp] and [mt2] port, see `HostOptions`."""
 PLACEHOLDERS = {
     "maildir": frozenset({"user", "domain", "detail", "address"}),
     "pipe": frozenset({"user", "domain", "detail", "address", "sender", "id"}),
@@ -27,7 +35,9 @@ PLACEHOLDERS = {
 MAX_WAY_LENGTH = 4096
 """Characters: an operator's command line fits, a runaway table entry does not."""
 
-_KNOWN_WAYS = "write mx, amtp:, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: or error:"
+_KNOWN_WAYS = (
+    "write mx, mt2:, amtp:, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: or error:"
+)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -38,7 +48,7 @@ class WayError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MxWay:
-    """Where the domain's own records say: MX (RFC 5321 section 5.1), or SRV for AMTP (AMTP-7)."""
+    """Where the domain's own records say: MX (RFC 5321 section 5.1), or SRV (AMTP-7, MT2-27)."""
 
     tls: TlsRequirement = OPPORTUNISTIC
     channel: Channel = ANY_CHANNEL
@@ -52,7 +62,7 @@ class HostWay:
     """One host, named by the operator or by an address literal in the recipient's address."""
 
     protocol: str
-    """amtp, smtp, submission, smtps, lmtp, qmtp."""
+    """mt2, amtp, smtp, submission, smtps, lmtp, qmtp."""
     host: str
     """A name, an IP address without brackets, or "" for a unix socket."""
     port: int
@@ -124,6 +134,8 @@ class HostOptions:
     """For `mx`."""
     amtp_port: int = DEFAULT_PORTS["amtp"]
     """[amtp] port."""
+    mt2_port: int = DEFAULT_PORTS["mt2"]
+    """[mt2] port."""
 
 
 NO_OPTIONS = HostOptions()
@@ -175,7 +187,8 @@ def _host_way(protocol: str, rest: str, options: HostOptions) -> HostWay:
     extra = (options.tls, options.username, options.password_file)
     if rest.startswith("unix:"):
         return _socket_way(protocol, rest.removeprefix("unix:"), extra)
-    host, port = _split_port(rest, options.amtp_port if protocol == "amtp" else DEFAULT_PORTS[protocol])
+    own_ports = {"amtp": options.amtp_port, "mt2": options.mt2_port}
+    host, port = _split_port(rest, own_ports.get(protocol, DEFAULT_PORTS[protocol]))
     if host.startswith("["):
         address = _bracketed(host)
         return HostWay(protocol, str(address), port, address, "", *extra)

@@ -28,6 +28,7 @@ from outrider.identity.authorities import CaStores, read_authorities, shared_aut
 from outrider.identity.credentials import UsersFileError, UserTable, parse_users
 from outrider.identity.host_identity import HostSettings
 from outrider.identity.login_limits import LoginLimits
+from outrider.identity.mt2_identity import Mt2IdentitySettings
 from outrider.lists.settings import load_lists
 from outrider.lists.vacation import vacation_settings
 from outrider.maillog.emitter import check_writable
@@ -52,6 +53,9 @@ from outrider.runtime.amtp_checks import (
     offers_logins,
 )
 from outrider.runtime.ca_files import system_ca_files
+from outrider.runtime.extension_finding import check_extensions
+from outrider.runtime.mt2_keys import Mt2Keys, read_mt2_keys
+from outrider.runtime.mt2_validation import validation_faults, validation_warnings
 from outrider.runtime.private_files import readable_by
 from outrider.runtime.revocation_files import RevocationFileError, RevocationFiles
 from outrider.runtime.shares import share_of, worker_count
@@ -62,9 +66,9 @@ IPNetwork = IPv4Network | IPv6Network
 
 DEFAULT_PORTS = {"smtp": 25, "submission": 587, "qmtp": 209, "lmtp": 24, "http": 9464}
 SMTPS_PORT = 465
+_ASK_FOR_CERTIFICATES = ("smtp", "submission", "amtp", "mt2")
 _RULE_NUMBER = re.compile(r"policy\.rules\[([0-9]+)\]")
 _RULE_CONDITION = re.compile(r'(when|unless)\."([^"]*)": ')
-_NOT_YET_PROTOCOLS = {"mt2"}
 _NOT_YET_LEVELS = {"dane", "mta-sts"}
 
 
@@ -103,6 +107,8 @@ class Assembly:
     client_tls: ClientTls
     ca_stores: CaStores
     revocation_files: RevocationFiles
+    mt2_identities: Mt2IdentitySettings
+    mt2_keys: Mt2Keys
     amtp: AmtpParts
     routes: RouteTable
     recipients: RecipientTable
@@ -145,6 +151,8 @@ class _Assembler:
         client_tls = self._client_tls(stores)
         partners = self._part((), lambda: PartnerTable(self._config))
         amtp = self._amtp(partners, stores)
+        mt2_identities = self._mt2_identities(amtp)
+        mt2_keys = self._mt2_keys()
         self._tell_partners_authorities(client_tls, amtp)
         routes = self._part((), lambda: RouteTable(self._config, partners)) if partners is not None else None
         self._check_backups(routes)
@@ -155,10 +163,18 @@ class _Assembler:
         if recipients is not None:
             self._part((), lambda: load_lists(self._config))
             self._part((), lambda: vacation_settings(self._config))
+        self._part(("mt2", "extensions"), lambda: check_extensions(self._config))
         policy = self._policy()
         trust = self._trust()
         users = self._users()
-        if self._problems or resolver is None or routes is None or recipients is None or amtp is None:
+        if (
+            self._problems
+            or resolver is None
+            or routes is None
+            or recipients is None
+            or amtp is None
+            or mt2_identities is None
+        ):
             raise ConfigError(sorted(self._problems, key=lambda problem: (problem.file, problem.line)))
         return Assembly(
             self._config,
@@ -169,6 +185,8 @@ class _Assembler:
             client_tls,
             stores,
             revocation_files,
+            mt2_identities,
+            mt2_keys,
             amtp,
             routes,
             recipients,
@@ -255,13 +273,17 @@ class _Assembler:
 
     def _listener(self, number: int, one: Listener) -> ListenerPlan:
         key: KeyPath = ("listeners", number)
-        if one.protocol in _NOT_YET_PROTOCOLS:
-            self._fault((*key, "protocol"), f"{one.protocol} is not built yet", "remove this listener")
         has_certificate = self._config.tls.certificate is not None
         tls = one.tls or self._usual_tls(one, has_certificate=has_certificate)
         if tls != "none" and not has_certificate:
             self._fault((*key, "tls"), "TLS needs a certificate", "set certificate and key in [tls]")
-        if tls == "starttls" and one.protocol not in ("smtp", "submission", "lmtp", "amtp"):
+        if one.protocol == "mt2" and tls == "none" and not _is_private_link(one.address):
+            self._fault(
+                (*key, "tls"),
+                "mt2 is spoken in the clear over loopback and private links only (MT2-9)",
+                "use implicit or starttls, or a private address",
+            )
+        if tls == "starttls" and one.protocol not in ("smtp", "submission", "lmtp", "amtp", "mt2"):
             self._fault((*key, "tls"), f"{one.protocol} has no STARTTLS", "use implicit or none")
         auth = one.auth if one.auth is not None else one.protocol == "submission"
         if one.protocol == "amtp":
@@ -270,7 +292,8 @@ class _Assembler:
             self._fault(key, "AUTH needs logins", "set users_file in [auth] (`outrider user add` fills it)")
         self._check_address((*key, "address"), one.address)
         implicit_submission = one.protocol == "submission" and tls == "implicit"
-        usual = self._config.amtp.port if one.protocol == "amtp" else DEFAULT_PORTS.get(one.protocol, 25)
+        own_ports = {"amtp": self._config.amtp.port, "mt2": self._config.mt2.port}
+        usual = own_ports.get(one.protocol) or DEFAULT_PORTS.get(one.protocol, 25)
         port = one.port or (SMTPS_PORT if implicit_submission else usual)
         asks = one.request_client_certificate
         return ListenerPlan(
@@ -281,11 +304,11 @@ class _Assembler:
             auth=auth,
             hostname=one.hostname or self._config.hostname,
             proxy_networks=self._networks((*key, "proxy_protocol"), one.proxy_protocol),
-            asks_for_certificate=asks if asks is not None else one.protocol in ("smtp", "submission", "amtp"),
+            asks_for_certificate=asks if asks is not None else one.protocol in _ASK_FOR_CERTIFICATES,
         )
 
     def _usual_tls(self, one: Listener, *, has_certificate: bool) -> str:
-        if one.protocol == "amtp":
+        if one.protocol in ("amtp", "mt2"):
             return "implicit"
         return "starttls" if has_certificate and one.protocol in ("smtp", "submission") else "none"
 
@@ -304,6 +327,22 @@ class _Assembler:
             if one.ca
         }
         return AmtpParts(hosts, partners, by_entry)
+
+    def _mt2_identities(self, amtp: AmtpParts | None) -> Mt2IdentitySettings | None:
+        validation = self._config.mt2.validation
+        for one in validation_faults(self._config):
+            self._fault(one.key, one.fault, one.remedy)
+        self._warnings.extend(validation_warnings(self._config))
+        trusted = self._authorities(("mt2", "validation", "trusted_ca"), validation.trusted_ca)
+        if amtp is None:
+            return None
+        return self._part((), lambda: Mt2IdentitySettings.of(amtp.hosts, validation, trusted))
+
+    def _mt2_keys(self) -> Mt2Keys:
+        keys = self._part(("mt2",), lambda: read_mt2_keys(self._config, self._loaded.resolve)) or Mt2Keys()
+        if keys.warning and _speaks_mt2(self._config):
+            self._warnings.append(keys.warning)
+        return keys
 
     def _tell_partners_authorities(self, client_tls: ClientTls, amtp: AmtpParts | None) -> None:
         """Read now, by whoever starts the server, and not when the first mail goes to the partner."""
@@ -549,3 +588,18 @@ def _account_exists(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def _is_private_link(address: str) -> bool:
+    """Whether an address is one that no stranger reaches; what is none is told of elsewhere."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return True
+    return (found.is_private or found.is_link_local) and not found.is_unspecified
+
+
+def _speaks_mt2(config: Config) -> bool:
+    """Whether the settings say anything of it."""
+    mt2 = config.mt2
+    return bool(mt2.pipe or mt2.identities or any(one.protocol == "mt2" for one in config.listeners))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 from outrider.config.problems import ConfigError
 from outrider.delivery.operations import Action, BadArgument, QueueOperations
 from outrider.message.summary import summarize
+from outrider.model.content import Content
 from outrider.model.facts import Fact
+from outrider.model.layered import MessageObjects
 from outrider.model.message import Event, Item, ItemState, MessageId, StoredMessage
 from outrider.model.result import DeliveryResult
 from outrider.runtime.control import CommandRefused, Row
@@ -36,7 +38,9 @@ class Commands:
         stop: Callable[[], None] | None = None,
         status: Callable[[], Row] | None = None,
         metrics: Callable[[], bytes] | None = None,
+        further: Mapping[str, Callable[[dict[str, Any]], Rows]] | None = None,
     ) -> None:
+        """`further`: commands of other rooms."""
         self._operations = operations
         self._clock = clock
         self._reload = reload
@@ -48,6 +52,7 @@ class Commands:
             "queue.count": self._count,
             "queue.show": self._show,
             "queue.content": self._content,
+            "queue.objects": self._objects,
             "queue.change": self._change,
             "queue.pause": self._pause,
             "queue.resume": self._resume,
@@ -57,6 +62,7 @@ class Commands:
             "server.stop": self._server_stop,
             "server.status": self._server_status,
             "server.metrics": self._server_metrics,
+            **(further or {}),
         }
 
     async def run(self, command: str, arguments: dict[str, Any]) -> Rows:
@@ -104,18 +110,37 @@ class Commands:
         }
         if message.content is not None:
             row["summary"] = asdict(summarize(message.content.headers))
+        if message.objects is not None:
+            row["objects"] = _object_sizes(message.objects, message)
         yield row
 
     async def _content(self, arguments: dict[str, Any]) -> Rows:
-        shown = await self._operations.show(MessageId(str(arguments["id"])))
-        content = shown.message.content
-        if content is None:
+        """The message as mail, or one object of it: as MT2 has it, where it came so (MT2-1)."""
+        message = (await self._operations.show(MessageId(str(arguments["id"])))).message
+        if message.content is None:
             raise CommandRefused("the content is gone: every recipient of this message is settled")
-        part = arguments.get("part", "content")
-        if part in ("headers", "content"):
-            yield {"octets": base64.b64encode(shown.message.trace + content.headers).decode()}
-        if part in ("body", "content"):
-            for octets in content.body.chunks(OCTETS_A_ROW):
+        for octets in _octets_of(message, message.content, arguments.get("part", "content")):
+            yield {"octets": base64.b64encode(octets).decode()}
+
+    async def _objects(self, arguments: dict[str, Any]) -> Rows:
+        """A message as MT2 has it: envelope and headers in one row, then the body object (MT2-23c)."""
+        message = (await self._operations.show(MessageId(str(arguments["id"])))).message
+        if message.content is None:
+            raise CommandRefused("the content is gone: every recipient of this message is settled")
+        if message.objects is None:
+            raise CommandRefused("this message did not come by MT2: nobody has sealed it")
+        objects = message.objects
+        yield {
+            "envelope": base64.b64encode(objects.envelope).decode(),
+            "headers": base64.b64encode(objects.headers).decode(),
+            "headers_type": objects.headers_type,
+            "has_body": objects.has_body,
+            "received": message.received_at,
+            "peer": [fact.value for fact in message.facts if fact.name == "host"],
+        }
+        if objects.has_body:
+            yield {"octets": base64.b64encode(objects.body_prefix).decode()}
+            for octets in message.content.body.chunks(OCTETS_A_ROW):
                 yield {"octets": base64.b64encode(octets).decode()}
 
     async def _explain(self, arguments: dict[str, Any]) -> Rows:
@@ -243,6 +268,35 @@ def _entry_row(entry: QueueEntry, now: float) -> Row:
         "next_attempt": moment(item.next_attempt_at) if item.state is ItemState.READY else "",
         "reason": item.reason or (f"{last.status} {last.text}" if last else ""),
     }
+
+
+def _octets_of(message: StoredMessage, content: Content, part: str) -> Iterator[bytes]:
+    """One part, in pieces. Raises CommandRefused."""
+    objects = message.objects
+    if objects is None or part == "content":
+        if part in ("headers", "content"):
+            yield message.trace + content.headers
+        if part in ("body", "content"):
+            yield from content.body.chunks(OCTETS_A_ROW)
+    elif part == "envelope":
+        yield objects.envelope
+    elif part == "headers":
+        yield objects.headers
+    elif not objects.has_body:
+        raise CommandRefused("this message has no body object")
+    else:
+        yield objects.body_prefix
+        yield from content.body.chunks(OCTETS_A_ROW)
+
+
+def _object_sizes(objects: MessageObjects, message: StoredMessage) -> Row:
+    """What there is to be shown with --object, in octets."""
+    sizes: Row = {"envelope": len(objects.envelope)}
+    if objects.headers:
+        sizes[objects.headers_type] = len(objects.headers)
+    if objects.has_body and message.content is not None:
+        sizes["body"] = len(objects.body_prefix) + message.content.body.size
+    return sizes
 
 
 def _envelope_row(message: StoredMessage) -> Row:

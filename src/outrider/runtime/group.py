@@ -81,6 +81,7 @@ class GroupCommands:
             "queue.count": self._count,
             "queue.show": lambda arguments: self._first("queue.show", arguments),
             "queue.content": lambda arguments: self._first("queue.content", arguments),
+            "queue.objects": lambda arguments: self._first("queue.objects", arguments),
             "queue.change": self._change,
             "queue.pause": lambda arguments: self._everywhere("queue.pause", arguments),
             "queue.resume": lambda arguments: self._everywhere("queue.resume", arguments),

@@ -10,22 +10,29 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from outrider.delivery.amtp_hops import AmtpSending
 from outrider.delivery.clock import SystemClock
-from outrider.delivery.interface import Connection, FreshMail, Hop
+from outrider.delivery.interface import Connection, FreshMail, Hop, RequirementUnmet
 from outrider.delivery.item_runner import Rules
 from outrider.delivery.local import local_transports
 from outrider.delivery.maildir import UniqueNames
+from outrider.delivery.mt2_assembler import Mt2Assembler, OutgoingExtensions
+from outrider.delivery.mt2_departure import Departure
+from outrider.delivery.mt2_sealing import MessageSealer
 from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.reports import reporting_for
+from outrider.delivery.results import deferred
+from outrider.delivery.service_hops import ServiceSending
 from outrider.delivery.surroundings import Surroundings
 from outrider.identity.authenticator import SaslAuthenticator
 from outrider.identity.client_certificate import ClientIdentifier
 from outrider.identity.login_limits import LoginLimits
+from outrider.identity.trace import SealPaths
 from outrider.lists.store_thread import StoreThread
 from outrider.maillog.client_log import ClientLog
+from outrider.maillog.delegation_log import DelegationLog
 from outrider.maillog.delivery_log import DeliveryLog
 from outrider.maillog.emitter import Emitter
+from outrider.maillog.extensions_log import ExtensionsLog
 from outrider.maillog.lists_log import ListsLog
 from outrider.maillog.metrics import Metrics
 from outrider.maillog.network_log import NetworkLog
@@ -36,9 +43,11 @@ from outrider.maillog.trust_log import TrustLog
 from outrider.model.envelope import Recipient
 from outrider.model.reply import Reply
 from outrider.net.amtp_client import AmtpDialler
-from outrider.net.client_settings import SmtpClientSettings
+from outrider.net.client_settings import SmtpClientParts, SmtpClientSettings
 from outrider.net.listener import ListenerSettings
 from outrider.net.listener_limits import ConnectionLimits
+from outrider.net.mt2_client import Mt2Dialler
+from outrider.net.mt2_opening import Mt2ClientParts
 from outrider.net.qmtp_client import QmtpDialler
 from outrider.net.qmtp_server import QmtpService
 from outrider.net.server_limits import LoadGauge, session_limits
@@ -57,11 +66,12 @@ from outrider.reception.settings import ReceptionSettings
 from outrider.routing.mail_exchangers import Ourselves
 from outrider.routing.private_addresses import address_guard
 from outrider.runtime.amtp_checks import mail_codes
-from outrider.runtime.amtp_seen import AmtpSeen
 from outrider.runtime.assembly import Assembly, ListenerPlan, login_limits
+from outrider.runtime.extension_parts import Extensions, list_commands, with_extensions
 from outrider.runtime.listing import make_list_gate, make_list_store, make_mailing, with_lists
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.private_files import write_private
+from outrider.runtime.services_seen import ServicesSeen
 from outrider.runtime.trust_parts import trust_source
 from outrider.spool.interface import Spool
 
@@ -89,8 +99,10 @@ class Voices:
         self.smtp = SmtpServerLog(emitter, self.metrics)
         self.network = NetworkLog(emitter, self.metrics)
         self.trust = TrustLog(emitter, self.metrics)
+        self.delegation = DelegationLog(emitter, self.metrics)
         self.client = ClientLog(emitter, self.metrics)
         self.lists = ListsLog(emitter, self.metrics)
+        self.extensions = ExtensionsLog(emitter, self.metrics)
 
 
 @dataclass(slots=True)
@@ -107,6 +119,8 @@ class Core:
     memory_is_short: Callable[[], bool]
     lists: StoreThread
     """Members of mailing lists, and who is away; opened when it is first needed."""
+    extensions: Extensions
+    """MT2 extensions and what they remember; opened likewise."""
 
 
 def make_core(
@@ -134,6 +148,7 @@ def make_core(
         secret=auth_secret(assembly),
         memory_is_short=memory_is_short,
         lists=make_list_store(assembly),
+        extensions=Extensions(assembly, voices.extensions),
     )
 
 
@@ -179,31 +194,61 @@ def make_rules(assembly: Assembly, core: Core, lookup: DnsLookup) -> Rules:
         ourselves(assembly),
         _CHANCE.random,
     )
-    planner = HopPlanner(around, amtp_sending(assembly, core))
+    planner = HopPlanner(around, services_spoken(assembly, core))
+    mailing = make_mailing(assembly, new_id, utc_offset)
     return Rules(
         delivery=config.delivery,
         routes=assembly.routes,
         reporting=reporting_for(config, assembly.recipients, assembly.routes, new_id, utc_offset),
         planner=planner,
-        transports=with_lists(
-            local_transports(config.delivery, assembly.recipients, names, core.voices.delivery),
+        transports=with_extensions(
+            with_lists(
+                local_transports(config.delivery, assembly.recipients, names, core.voices.delivery),
+                assembly,
+                mailing,
+                core.lists,
+                core.voices.lists,
+                list_commands(core.extensions.of(assembly), core.voices.extensions),
+            ),
             assembly,
-            make_mailing(assembly, new_id, utc_offset),
-            core.lists,
-            core.voices.lists,
+            core.extensions.of(assembly),
+            mailing,
+            core.voices.extensions,
         ),
+        departure=Departure(message_sealer(assembly), wanted=config.mt2.hidden_part),
     )
 
 
-def amtp_sending(assembly: Assembly, core: Core) -> AmtpSending | None:
-    """What sending by AMTP needs; None without a certificate of our own."""
-    if assembly.client_tls.own is None:
+def message_sealer(assembly: Assembly) -> MessageSealer | None:
+    """What seals mail on its way out (MT2-23a); None without a certificate for it."""
+    sealing = assembly.mt2_keys.sealing
+    return None if sealing is None else MessageSealer(sealing, time.time)
+
+
+def mt2_assembler(
+    assembly: Assembly, extensions: OutgoingExtensions, paths: SealPaths
+) -> Mt2Assembler | None:
+    """What makes objects of mail that leaves by MT2 (MT2-28a). `paths` judge the seals of objects that come
+    back from SMTP (MT2-28b)."""
+    sealer = message_sealer(assembly)
+    if sealer is None:
         return None
-    settings = assembly.config.amtp
-    seen = AmtpSeen(
-        assembly.data_dir / "amtp-seen", settings.seen_for, time.time, core.voices.delivery.spool_failed
-    )
-    return AmtpSending(settings.port, seen)
+    return Mt2Assembler(sealer, time.time, assembly.mt2_keys.header_certificates, extensions, paths)
+
+
+def services_spoken(assembly: Assembly, core: Core) -> tuple[ServiceSending, ...]:
+    """The protocols found by SRV that we have a certificate for (AMTP-1, MT2-10a)."""
+    config, failed = assembly.config, core.voices.delivery.spool_failed
+
+    def seen(protocol: str, for_s: float) -> ServicesSeen:
+        return ServicesSeen(assembly.data_dir, protocol, for_s, time.time, failed)
+
+    spoken = []
+    if assembly.client_tls.own is not None:
+        spoken.append(ServiceSending("amtp", config.amtp.port, seen("amtp", config.amtp.seen_for)))
+    if assembly.mt2_keys.sealing is not None:
+        spoken.append(ServiceSending("mt2", config.mt2.port, seen("mt2", config.mt2.seen_for)))
+    return tuple(spoken)
 
 
 def make_sources(assembly: Assembly, core: Core, lookup: DnsLookup) -> FactSource | None:
@@ -216,14 +261,18 @@ def make_sources(assembly: Assembly, core: Core, lookup: DnsLookup) -> FactSourc
     return FactSource(lookup, core.voices.sessions, time.time, timeout_s, trust)
 
 
-def make_reception(
-    assembly: Assembly, core: Core, sources: FactSource | None, fresh: FreshMail
-) -> MailReception:
+def make_reception(assembly: Assembly, parts: ReceptionParts) -> MailReception:
     """What all listeners hand their mail to."""
+    return MailReception(ReceptionSettings.of(assembly.config, utc_offset=utc_offset(time.time())), parts)
+
+
+def reception_parts(
+    assembly: Assembly, core: Core, sources: FactSource | None, fresh: FreshMail
+) -> ReceptionParts:
+    """What reception works with, whatever the protocol."""
     config, voices, amtp = assembly.config, core.voices, assembly.amtp
-    settings = ReceptionSettings.of(config, utc_offset=utc_offset(time.time()))
     partner_identifiers = amtp.partner_identifiers()
-    parts = ReceptionParts(
+    return ReceptionParts(
         spool=core.spool,
         fresh=fresh,
         recipients=assembly.recipients,
@@ -243,7 +292,6 @@ def make_reception(
         memory_is_short=core.memory_is_short,
         own_addresses=ourselves(assembly).addresses,
     )
-    return MailReception(settings, parts)
 
 
 def _destination(assembly: Assembly, recipient: Recipient) -> str:
@@ -328,6 +376,21 @@ class ProtocolDialler:
         self._smtp = SmtpDialler(settings, assembly.client_tls, voices.client)
         self._amtp = AmtpDialler(self._smtp.parts)
         self._qmtp = QmtpDialler(settings, voices.client)
+        self._mt2: Mt2Dialler | None = None
+
+    @property
+    def common(self) -> SmtpClientParts:
+        """What the sessions of all protocols work with."""
+        return self._smtp.parts
+
+    def speak_mt2(self, parts: Mt2ClientParts | None) -> None:
+        """From now on, by these parts; None: not at all."""
+        if parts is None:
+            self._mt2 = None
+        elif self._mt2 is None:
+            self._mt2 = Mt2Dialler(parts)
+        else:
+            self._mt2.parts = parts
 
     def reconfigure(self, assembly: Assembly) -> None:
         """Take over new settings, certificates and CA sets; what is known of hosts stays (TLS-5)."""
@@ -342,6 +405,11 @@ class ProtocolDialler:
             return await self._qmtp.connect(hop, address)
         if hop.protocol == "amtp":
             return await self._amtp.connect(hop, address)
+        if hop.protocol == "mt2":
+            if self._mt2 is None:
+                text = "mail by mt2 needs a certificate for this host in [mt2] or [tls]"
+                raise RequirementUnmet(deferred("4.3.5", text, protocol="mt2"))
+            return await self._mt2.connect(hop, address)
         return await self._smtp.connect(hop, address)
 
 

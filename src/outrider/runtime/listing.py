@@ -15,7 +15,7 @@ from outrider.lists.responding import Parts as ResponderParts
 from outrider.lists.responding import Responder, RespondingTransport
 from outrider.lists.settings import load_lists
 from outrider.lists.store_thread import StoreThread, open_store
-from outrider.lists.transport import ListTransport, Moderate, NotNow
+from outrider.lists.transport import CommandReader, ListTransport, Moderate, NotNow
 from outrider.lists.transport import Parts as ListParts
 from outrider.lists.vacation import vacation_settings
 from outrider.model.message import MessageId
@@ -45,10 +45,17 @@ def with_lists(
     mailing: Mailing,
     store: StoreThread,
     observer: ListsObserver,
+    commands: CommandReader | None = None,
 ) -> dict[str, LocalTransport]:
     """The local transports, with `list:`, and answering for users who are away where a domain lets them."""
     parts = ListParts(
-        load_lists(assembly.config), store, mailing, moderation(assembly.data_dir), observer, time.time
+        load_lists(assembly.config),
+        store,
+        mailing,
+        moderation(assembly.data_dir),
+        observer,
+        time.time,
+        commands,
     )
     joined: dict[str, LocalTransport] = {**transports, "list": ListTransport(parts)}
     settings = vacation_settings(assembly.config)

@@ -11,6 +11,7 @@ from outrider.delivery.lookup import (
     MxRecords,
     NoRecords,
     NoSuchName,
+    ServiceProtocol,
     ServiceRecords,
     Unusable,
 )
@@ -44,10 +45,19 @@ class DnsLookup:
             _raise_as_lookup(error)
         return HostAddresses(answer.addresses, answer.secure)
 
-    async def services(self, domain: str) -> ServiceRecords:
+    async def services(self, protocol: ServiceProtocol, domain: str) -> ServiceRecords:
         """See `MailLookup`."""
         try:
-            answer = await self._resolver.srv(f"_amtp._tcp.{domain}")
+            answer = await self._resolver.srv(f"_{protocol}._tcp.{domain}")
+        except DnsError as error:
+            _raise_as_lookup(error)
+        services = tuple(Service(one.priority, one.weight, one.port, one.target) for one in answer.hosts)
+        return ServiceRecords(services, answer.secure)
+
+    async def directory_servers(self, domain: str) -> ServiceRecords:
+        """See `net.ldap_directory.DirectoryLookup`."""
+        try:
+            answer = await self._resolver.srv(f"_ldap._tcp.{domain}")
         except DnsError as error:
             _raise_as_lookup(error)
         services = tuple(Service(one.priority, one.weight, one.port, one.target) for one in answer.hosts)

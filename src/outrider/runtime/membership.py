@@ -29,7 +29,15 @@ from outrider.runtime.roster import Roster, Standing
 from outrider.runtime.service_manager import notify
 
 _OF_THE_QUEUE = frozenset(
-    {"queue.list", "queue.count", "queue.show", "queue.content", "queue.change", "explain"}
+    {
+        "queue.list",
+        "queue.count",
+        "queue.show",
+        "queue.content",
+        "queue.objects",
+        "queue.change",
+        "explain",
+    }
 )
 """Commands that ask nothing but the spool."""
 _ABSENCES = {

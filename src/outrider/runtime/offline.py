@@ -17,10 +17,13 @@ from outrider.delivery.item_runner import ItemRunner
 from outrider.delivery.operations import QueueOperations
 from outrider.dns.resolver import DnsResolver
 from outrider.maillog.emitter import Emitter
+from outrider.reception.ids import id_maker
 from outrider.runtime.assembly import assemble
 from outrider.runtime.commands import Commands
 from outrider.runtime.control import CommandRefused, Row
-from outrider.runtime.joining import ProtocolDialler, Voices, make_core, make_rules
+from outrider.runtime.extension_parts import extension_commands, make_office, make_post
+from outrider.runtime.joining import ProtocolDialler, Voices, make_core, make_rules, utc_offset
+from outrider.runtime.listing import make_mailing
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.starting import drop_privileges
 from outrider.spool.factory import open_spool, shards_on_disk
@@ -57,8 +60,14 @@ async def _run(loaded: Loaded, command: str, arguments: dict[str, Any]) -> list[
         dialler = ProtocolDialler(assembly, voices)
         connections = Connections(dialler, voices.delivery)
         runner = ItemRunner(spool, rules, connections, core.clock, random.random, voices.delivery)
-        commands = Commands(QueueOperations(spool, runner, SystemClock()))
-        return [row async for row in commands.run(command, arguments)]
+        mailing = make_mailing(assembly, id_maker(random.getrandbits), utc_offset)
+        office = make_office(assembly, core.extensions.of(assembly), make_post(mailing, spool, None))
+        further = extension_commands(lambda: office)
+        commands = Commands(QueueOperations(spool, runner, SystemClock()), further=further)
+        try:
+            return [row async for row in commands.run(command, arguments)]
+        finally:
+            core.extensions.close()
     finally:
         await spool.close()
         emitter.close()

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
-from outrider.delivery.amtp_hops import AmtpSending
-from outrider.delivery.amtp_memory import NoMemory
 from outrider.delivery.interface import ConnectFailed, Connection, Hop, Job, RequirementUnmet
 from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.plan import Plan
+from outrider.delivery.service_hops import ServiceSending
+from outrider.delivery.service_memory import NoMemory
 from outrider.delivery.surroundings import Surroundings
 from outrider.dns.resolver import DnsResolver
 from outrider.identity.acceptance import AcceptanceLine, HostView, acceptance
@@ -134,8 +134,9 @@ class PartnerTrial:
             ourselves(assembly),
             random.SystemRandom().random,
         )
-        amtp = AmtpSending(assembly.config.amtp.port, NoMemory()) if assembly.client_tls.own else None
-        return await HopPlanner(around, amtp).plan(way, self.settings.recipient.domain, self._envelope())
+        amtp = ServiceSending("amtp", assembly.config.amtp.port, NoMemory())
+        spoken = (amtp,) if assembly.client_tls.own else ()
+        return await HopPlanner(around, spoken).plan(way, self.settings.recipient.domain, self._envelope())
 
     def _no_way(self, plan: Plan | None) -> AcceptanceLine:
         domain = self.settings.recipient.domain

@@ -31,18 +31,22 @@ from outrider.delivery.queue_manager import QueueManager
 from outrider.delivery.queue_parts import QueueParts
 from outrider.delivery.sharing import LaneSharing
 from outrider.dns.resolver import DnsResolver
+from outrider.extension_state.office import ExtensionOffice
 from outrider.maillog.emitter import Emitter, Level
 from outrider.net.accept_turns import AcceptTurns
 from outrider.net.amtp_server import AmtpServer
 from outrider.net.http_server import HttpService
 from outrider.net.listener import Listener, ProtocolFactory
+from outrider.net.mt2_server import Mt2Server, Mt2Service
 from outrider.net.qmtp_server import QmtpServer
 from outrider.net.smtp_server import SmtpServer
 from outrider.net.tls_files import TlsConfigError
+from outrider.reception.ids import id_maker
 from outrider.reception.lookups import FactSource
 from outrider.runtime.assembly import Assembly, ListenerPlan, assemble
 from outrider.runtime.commands import Commands
 from outrider.runtime.control import CommandRefused, Row
+from outrider.runtime.extension_parts import extension_commands, make_office, make_post
 from outrider.runtime.joining import (
     Core,
     ProtocolDialler,
@@ -54,10 +58,15 @@ from outrider.runtime.joining import (
     make_rules,
     make_smtp_service,
     make_sources,
+    reception_parts,
+    utc_offset,
 )
+from outrider.runtime.listing import make_mailing
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.membership import Alone, Hooks, Membership
 from outrider.runtime.memory import MemoryGauge
+from outrider.runtime.mt2_identities import Mt2Identities, make_mt2_identities
+from outrider.runtime.mt2_parts import Mt2World
 from outrider.runtime.private_files import write_private
 from outrider.runtime.revocation_files import RevocationFileError
 from outrider.runtime.sharing import WorkerLanes
@@ -103,6 +112,7 @@ class Server:
         self._listeners: dict[str, Listener] = {}
         self._smtp: dict[str, SmtpServer] = {}
         self._qmtp: dict[str, QmtpServer] = {}
+        self._mt2: dict[str, Mt2Server] = {}
         self._http: list[HttpService] = []
         self._wake: Callable[[], None] = lambda: None
         self._paused_kept: tuple[str, ...] = ()
@@ -149,7 +159,10 @@ class Server:
         await self._start_delivery(stack)
         self._sources = make_sources(assembly, self._core, self._lookup)
         stack.push_async_callback(self._close_sources)
-        self._reception = make_reception(assembly, self._core, self._sources, self._manager)
+        self._mt2_world = Mt2World(assembly, self._core)
+        stack.callback(self._mt2_world.close)
+        stack.push_async_callback(self._mt2_world.give_up_partials)
+        self._make_receptions()
         self._start_control(stack)
         self._in_background(self._keep_house())
         stack.push_async_callback(self._end_background)
@@ -232,6 +245,8 @@ class Server:
             sharing = shared.sharing
             self._keeps_pauses = False
         self._lookup = DnsLookup(self._resolver)
+        self._identities = self._make_identities()
+        stack.push_async_callback(self._close_identities)
         self._rules = make_rules(assembly, core, self._lookup)
         self._dialler = ProtocolDialler(assembly, core.voices)
         parts = QueueParts(
@@ -265,12 +280,19 @@ class Server:
             stop=member.stop_everybody,
             status=self._status,
             metrics=self._core.voices.metrics.page,
+            further=extension_commands(self._office),
         )
         data_dir = self._assembly.data_dir
         self._everybody = member.answering(commands.run, data_dir, one_queue=self._has_shared_queue)
         for control in member.open_controls(data_dir, commands.run, self._everybody):
             control.start()
             stack.push_async_callback(control.stop)
+
+    def _office(self) -> ExtensionOffice:
+        core, assembly = self._core, self._assembly
+        mailing = make_mailing(assembly, id_maker(random.getrandbits), utc_offset)
+        parts = core.extensions.of(assembly)
+        return make_office(assembly, parts, make_post(mailing, core.spool, self._manager))
 
     def _listen(self, plan: ListenerPlan) -> None:
         core = self._core
@@ -291,6 +313,17 @@ class Server:
             return None
         return AcceptTurns(lambda: limits.open, lambda: limits.open_in_all, workers)
 
+    def _make_receptions(self) -> None:
+        """What takes mail in, and what carries it by MT2, which takes mail in too (MT2-18e)."""
+        assembly, world = self._assembly, self._mt2_world
+        parts = reception_parts(assembly, self._core, self._sources, self._manager)
+        self._reception = make_reception(assembly, parts)
+        peers = self._identities.peers
+        self._mt2_reception = world.reception(assembly, self._reception, parts, peers)
+        self._dialler.speak_mt2(
+            world.client_parts(assembly, self._dialler.common, self._mt2_reception, peers)
+        )
+
     def _protocol_factory(self, plan: ListenerPlan) -> ProtocolFactory:
         if plan.settings.protocol == "http":
             service = HttpService(self._metrics_of_all, self._why_not_all_ready)
@@ -301,9 +334,15 @@ class Server:
                 make_qmtp_service(plan, self._assembly, self._core, self._reception)
             )
             return self._qmtp[plan.name]
+        if plan.settings.protocol == "mt2":
+            self._mt2[plan.name] = Mt2Server(self._mt2_service(plan))
+            return self._mt2[plan.name]
         make = AmtpServer if plan.settings.protocol == "amtp" else SmtpServer
         self._smtp[plan.name] = make(make_smtp_service(plan, self._assembly, self._core, self._reception))
         return self._smtp[plan.name]
+
+    def _mt2_service(self, plan: ListenerPlan) -> Mt2Service:
+        return self._mt2_world.service(plan, self._assembly, self._mt2_reception, self._identities.peers)
 
     # -- reload ------------------------------------------------------------------------------------
 
@@ -346,7 +385,7 @@ class Server:
     def _change_over(self, loaded: Loaded, assembly: Assembly) -> None:
         """Nothing here waits or fails: all parts change in one step of the loop."""
         core = self._core
-        old = self._resolver, self._rules, self._sources
+        old = self._resolver, self._rules, self._sources, self._identities
         self._loaded, self._assembly = loaded, assembly
         settings = assembly.config.limits
         core.limits.total, core.limits.per_address = settings.connections, settings.connections_per_address
@@ -354,26 +393,32 @@ class Server:
         core.gauge.stress_at = settings.stress_at
         self._resolver = DnsResolver(assembly.resolver)
         self._lookup = DnsLookup(self._resolver)
+        self._identities = self._make_identities()
         self._rules = make_rules(assembly, core, self._lookup)
         self._dialler.reconfigure(assembly)
         self._manager.reconfigure(self._rules)
         self._operations.reconfigure(self._runner(self._rules))
         self._sources = make_sources(assembly, core, self._lookup)
-        self._reception = make_reception(assembly, core, self._sources, self._manager)
+        self._make_receptions()
         for plan in assembly.listeners:
             if plan.name in self._smtp:
                 self._smtp[plan.name].service = make_smtp_service(plan, assembly, core, self._reception)
             if plan.name in self._qmtp:
                 self._qmtp[plan.name].service = make_qmtp_service(plan, assembly, core, self._reception)
+            if plan.name in self._mt2:
+                self._mt2[plan.name].service = self._mt2_service(plan)
             if plan.name in self._listeners:
                 self._listeners[plan.name].settings = listener_settings(plan)
         self._in_background(self._retire(*old))
 
-    async def _retire(self, resolver: DnsResolver, rules: Rules, sources: FactSource | None) -> None:
+    async def _retire(
+        self, resolver: DnsResolver, rules: Rules, sources: FactSource | None, identities: Mt2Identities
+    ) -> None:
         """What sessions and deliveries under way may still use, closed once they are surely done."""
         await asyncio.sleep(SESSION_GRACE_S)
         if sources is not None:
             await sources.close()
+        await identities.aclose()
         await resolver.aclose()
         await _close_transports(rules)
 
@@ -492,10 +537,18 @@ class Server:
         await running
         await _close_transports(self._rules)
         await asyncio.to_thread(self._core.lists.close)
+        await asyncio.to_thread(self._core.extensions.close)
 
     async def _close_sources(self) -> None:
         if self._sources is not None:
             await self._sources.close()
+
+    def _make_identities(self) -> Mt2Identities:
+        voice = self._core.voices.delegation
+        return make_mt2_identities(self._assembly, self._resolver, self._lookup, voice)
+
+    async def _close_identities(self) -> None:
+        await self._identities.aclose()
 
     async def _close_resolver(self) -> None:
         await self._resolver.aclose()

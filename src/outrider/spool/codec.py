@@ -19,6 +19,7 @@ from outrider.model.address import Address, Domain
 from outrider.model.content import Body, Content, InlineBody
 from outrider.model.envelope import Arrival, BodyType, Envelope, Notify, Recipient, Return
 from outrider.model.facts import Fact, FactValue, Provenance
+from outrider.model.layered import MessageObjects, RecipientResult, TakenTransfer
 from outrider.model.message import (
     Event,
     Item,
@@ -43,6 +44,7 @@ EventRow = tuple[float, str, str, tuple[str, ...]]
 ResultRow = tuple[Kind, str, str, int, str, str, str]
 RecipientRow = tuple[str, str, Notify, str, str]
 StatusRow = tuple[int, RecipientState, int, ResultRow | None, bool]
+RecipientResultRow = tuple[int, str, str, str, str]
 
 
 class Malformed(ValueError):
@@ -87,6 +89,24 @@ class _TrailRecord(msgspec.Struct, array_like=True, frozen=True):
     done: tuple[int, str, bytes] | None
 
 
+class _ObjectsRecord(msgspec.Struct, array_like=True, frozen=True):
+    format: int
+    envelope: bytes
+    headers: bytes
+    body_prefix: bytes
+    headers_type: str
+    has_body: bool
+
+
+class _TransferRecord(msgspec.Struct, array_like=True, frozen=True):
+    format: int
+    digest: bytes
+    message: str
+    taken_at: float
+    until: float
+    recipients: tuple[RecipientResultRow, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class MessageRecord:
     """What a message's row holds beside its id and time."""
@@ -114,6 +134,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _message_decoder = msgspec.msgpack.Decoder(_MessageRecord)
 _item_decoder = msgspec.msgpack.Decoder(_ItemRecord)
 _trail_decoder = msgspec.msgpack.Decoder(_TrailRecord)
+_objects_decoder = msgspec.msgpack.Decoder(_ObjectsRecord)
+_transfer_decoder = msgspec.msgpack.Decoder(_TransferRecord)
 
 
 # --- seals ------------------------------------------------------------------------------------------
@@ -254,7 +276,12 @@ def _event_row(event: Event) -> EventRow:
 
 
 def assemble(
-    message: str, received_at: float, record: MessageRecord, content: Content | None, finished_at: float = 0.0
+    message: str,
+    received_at: float,
+    record: MessageRecord,
+    content: Content | None,
+    finished_at: float = 0.0,
+    objects: MessageObjects | None = None,
 ) -> StoredMessage:
     """The message as others see it."""
     return StoredMessage(
@@ -267,12 +294,59 @@ def assemble(
         record.facts,
         record.priority,
         finished_at,
+        objects,
     )
 
 
 def assemble_content(record: MessageRecord, headers: bytes, body: Body) -> Content:
     """Header section and body with what is known of them."""
     return Content(headers, body, record.is_ascii, record.is_binary)
+
+
+# --- MT2 --------------------------------------------------------------------------------------------
+
+
+def encode_objects(message: MessageId, objects: MessageObjects | None) -> bytes | None:
+    """The MT2 form of a message, for the row of its content; None where it came in none."""
+    if objects is None:
+        return None
+    row = (
+        FORMAT,
+        objects.envelope,
+        objects.headers,
+        objects.body_prefix,
+        objects.headers_type,
+        objects.has_body,
+    )
+    return seal(_encode(row), message)
+
+
+def decode_objects(message: str, octets: object) -> MessageObjects | None:
+    """The MT2 form, read back. Raises Malformed."""
+    if octets is None:
+        return None
+    row = _decode(_objects_decoder, octets, message)
+    _check_format(row.format)
+    return MessageObjects(row.envelope, row.headers, row.body_prefix, row.headers_type, row.has_body)
+
+
+def encode_transfer(transfer: TakenTransfer) -> bytes:
+    """What is not in columns of its own (peer, transfer). Raises ValueError for text that is not Unicode."""
+    recipients = [(one.position, one.word, one.code, one.text, one.status) for one in transfer.recipients]
+    row = (FORMAT, transfer.digest, transfer.message, transfer.taken_at, transfer.until, recipients)
+    return seal(_encode(row), _transfer_name(transfer.peer, transfer.transfer))
+
+
+def decode_transfer(peer: str, transfer: str, octets: object) -> TakenTransfer:
+    """A transfer from its row. Raises Malformed."""
+    row = _decode(_transfer_decoder, octets, _transfer_name(peer, transfer))
+    _check_format(row.format)
+    results = tuple(RecipientResult(*one) for one in row.recipients)
+    return TakenTransfer(peer, transfer, row.digest, row.message, row.taken_at, row.until, results)
+
+
+def _transfer_name(peer: str, transfer: str) -> str:
+    return f"{peer} {transfer}"
 
 
 # --- items ------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ def open_spool(
         inline_limit=settings.inline_limit,
         reserve=settings.reserve,
         poison_after=config.delivery.poison_after,
+        has_siblings=processes > 1,
         observer=observer,
     )
 

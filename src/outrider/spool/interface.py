@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Protocol
 
 from outrider.model.content import Body
+from outrider.model.layered import TakenTransfer
 from outrider.model.message import (
     Event,
     Item,
@@ -172,12 +173,18 @@ class Spool(Protocol):
 
         With `lease_until`, its READY items that are due come back leased to the caller, so that delivery
         starts from memory; their stored next attempt is already in the future (a crash cannot become
-        hammering). A `NewMessage.id` that exists raises Conflict.
+        hammering). A `NewMessage.id` that exists raises Conflict, and so does a `NewMessage.transfer` that
+        was taken before (MT2-18a).
         """
         ...
 
     def body_writer(self, message: MessageId) -> BodyWriter:
         """For a body too large for memory."""
+        ...
+
+    def find_transfer(self, peer: str, transfer: str) -> Awaitable[TakenTransfer | None]:
+        """What is remembered of an MT2 transfer of that proven identity (MT2-18a); None = it was not taken,
+        or so long ago that its sender has given up. Raises SpoolUnavailable: then nobody knows."""
         ...
 
     async def lease_due(
@@ -246,7 +253,8 @@ class Spool(Protocol):
         ...
 
     async def purge(self, now: float, finished_before: float) -> int:
-        """Forget trails of messages finished before that moment; the number forgotten."""
+        """Forget trails of messages finished before that moment, and transfers whose `until` is past; the
+        number of messages forgotten."""
         ...
 
     def check_room(self) -> None:

@@ -15,6 +15,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+from outrider.model.layered import TakenTransfer
 from outrider.model.message import (
     Event,
     Item,
@@ -57,6 +58,7 @@ class ShardedSpool:
         # Nothing to decide yet: no call of ours is to stand in the way of the hot ones.
         self.store = own.store  # type: ignore[method-assign]
         self.settle = own.settle  # type: ignore[method-assign]
+        self.find_transfer = own.find_transfer  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         return f"ShardedSpool({self._own!r}, adopted={list(self._adopted)!r})"
@@ -87,6 +89,7 @@ class ShardedSpool:
         recovery = await spool.start(now)
         self._adopted = (*self._adopted, spool)
         self.settle = self._settle_somewhere  # type: ignore[method-assign]
+        self.find_transfer = self._find_transfer_somewhere  # type: ignore[method-assign]
         return recovery
 
     async def close(self) -> None:
@@ -102,6 +105,17 @@ class ShardedSpool:
     def body_writer(self, message: MessageId) -> BodyWriter:
         """See `Spool.body_writer`."""
         return self._own.body_writer(message)
+
+    def find_transfer(self, peer: str, transfer: str) -> Awaitable[TakenTransfer | None]:
+        """See `Spool.find_transfer`."""
+        return self._find_transfer_somewhere(peer, transfer)
+
+    async def _find_transfer_somewhere(self, peer: str, transfer: str) -> TakenTransfer | None:
+        for shard in self._shards:
+            found = await shard.find_transfer(peer, transfer)
+            if found is not None:
+                return found
+        return None
 
     def check_room(self) -> None:
         """See `Spool.check_room`."""

@@ -39,6 +39,7 @@ def stored_message(message: NewMessage) -> StoredMessage:
         message.content.size,
         message.facts,
         message.priority,
+        objects=message.objects,
     )
 
 

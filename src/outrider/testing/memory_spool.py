@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from outrider.model.content import Body, InlineBody
+from outrider.model.layered import TakenTransfer
 from outrider.model.message import (
     Event,
     Item,
@@ -83,6 +84,7 @@ class MemorySpool:
         self.fail_with: SpoolError | None = None
         self.full = False
         self.messages: dict[MessageId, _Entry] = {}
+        self.transfers: dict[tuple[str, str], TakenTransfer] = {}
         self._leases: dict[ItemKey, _Lease] = {}
         self._token = 0
         self._poison_after = poison_after
@@ -141,17 +143,27 @@ class MemorySpool:
     def _insert(self, message: NewMessage) -> None:
         if message.id in self.messages:
             raise Conflict(f"{message.id}: a message of that id exists")
+        transfer = message.transfer
+        if transfer is not None and (transfer.peer, transfer.transfer) in self.transfers:
+            raise Conflict(f"{transfer.transfer}: a transfer of that id exists")
         try:
             codec.encode_message(message)  # what no real back end can write is refused here too
             items = {item.key.number: item for item in transitions.first_items(message)}
         except ValueError as error:
             raise Conflict(f"{message.id}: {error}") from None
         self.messages[message.id] = _Entry(transitions.stored_message(message), items, list(message.events))
+        if transfer is not None:
+            self.transfers[transfer.peer, transfer.transfer] = transfer
 
     def body_writer(self, message: MessageId) -> MemoryBodyWriter:
         """A body in memory."""
         del message
         return MemoryBodyWriter()
+
+    async def find_transfer(self, peer: str, transfer: str) -> TakenTransfer | None:
+        """What is remembered of it."""
+        self._check_open()
+        return self.transfers.get((peer, transfer))
 
     # --- leases -------------------------------------------------------------------------------------
 
@@ -224,7 +236,7 @@ class MemorySpool:
 
     def _finish(self, entry: _Entry, at: float) -> None:
         if all(item.state is ItemState.DONE for item in entry.items.values()):
-            entry.message = replace(entry.message, content=None, finished_at=at)
+            entry.message = replace(entry.message, content=None, objects=None, finished_at=at)
 
     async def renew(self, leases: Iterable[tuple[ItemKey, int]], until: float) -> tuple[ItemKey, ...]:
         """The keys returned are those that were lost."""
@@ -269,7 +281,7 @@ class MemorySpool:
     async def find(self, wanted: Filter) -> tuple[QueueEntry, ...]:
         """Oldest message first."""
         found = [
-            QueueEntry(replace(entry.message, content=None), item)
+            QueueEntry(replace(entry.message, content=None, objects=None), item)
             for entry in sorted(self.messages.values(), key=lambda entry: entry.message.received_at)
             if not wanted.ids or entry.message.id in wanted.ids
             for item in entry.items.values()
@@ -333,7 +345,8 @@ class MemorySpool:
 
     async def purge(self, now: float, finished_before: float) -> int:
         """Forget what has left."""
-        del now
+        for key in [key for key, one in self.transfers.items() if one.until < now]:
+            del self.transfers[key]
         gone = [
             id_
             for id_, entry in self.messages.items()

@@ -62,12 +62,18 @@ def client_subjects(facts: Facts) -> tuple[Subject, ...]:
 
 
 def all_subjects(facts: Facts, owner_of: OwnerOf, issuers: Iterable[str] = ()) -> tuple[Subject, ...]:
-    """Those known at SENDER. `issuers` are proven with the certificate that names them."""
+    """Those known at SENDER. `issuers` are proven with the certificate that names them.
+
+    An MT2 host's issuer that is merely claimed (``mt2.issuer``) can be on a block list all the same (MT2-25).
+    """
     found = list(client_subjects(facts))
     certified = _certified(facts)
     names = (*certified, *_texts(facts.value("client.ptr", Provenance.PROVEN)))
     found += [Subject(Role.HOST, name, True) for name in tuple(dict.fromkeys(names))[:MAX_NAMES]]
-    found += [Subject(Role.ISSUER, name, True) for name in tuple(dict.fromkeys(issuers))[:MAX_NAMES]]
+    proven_issuers = tuple(dict.fromkeys(issuers))[:MAX_NAMES]
+    claimed_issuers = [name for name in _texts(facts.value("mt2.issuer")) if name not in proven_issuers]
+    found += [Subject(Role.ISSUER, name, True) for name in proven_issuers]
+    found += [Subject(Role.ISSUER, name, False) for name in claimed_issuers[:MAX_NAMES]]
     for domain in _texts(facts.value("sender.domain"))[:1]:
         if domain.startswith("["):
             continue

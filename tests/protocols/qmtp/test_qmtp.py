@@ -409,3 +409,14 @@ class TestAddresses:
         assert write_address(Address("a\nb", Domain("x.example"))) is None
         assert write_address(Address("a\udc80", Domain("x.example"))) is None
         assert write_address(parse_address('"a b"@x.example')) == b"a b@x.example"
+
+
+@pytest.mark.covers("QMTP-1")
+def test_our_own_side_may_end_the_session() -> None:
+    server = Server()
+    assert not server.core.is_closed
+    server.core.shut_down("server stopping")
+    assert not server.core.is_closed, "somebody is still to be told"
+    server.work()
+    assert server.ended == SessionEnded("server stopping", orderly=False)
+    assert server.core.is_closed

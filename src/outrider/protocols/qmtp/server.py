@@ -84,6 +84,11 @@ class QmtpServer:
         """A package waits for `answer`: read nothing more from the connection."""
         return self._state is _State.WAITING
 
+    @property
+    def is_closed(self) -> bool:
+        """Nothing more is read or said, and every event has been taken."""
+        return self._state is _State.CLOSED and not self._events
+
     def next_event(self) -> ServerEvent | None:
         """The next thing that happened; None until more octets have come."""
         return self._events.popleft() if self._events else None
@@ -118,6 +123,10 @@ class QmtpServer:
         """`deadline` has passed; harmless when it has not."""
         if self._deadline is not None and now >= self._deadline:
             self._end("timed out in a package" if self._began else "idle for too long")
+
+    def shut_down(self, why: str) -> None:
+        """Our own side ends the session. A package that waits for its answer is dropped."""
+        self._end(why)
 
     def answer(self, replies: Sequence[Reply], now: float) -> None:
         """The answers to the package, one for each recipient in order."""

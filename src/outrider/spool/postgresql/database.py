@@ -353,7 +353,7 @@ def spool_error(error: psycopg.Error) -> SpoolError:
     """The error in the spool's words; neither rows nor the connection string are in its text."""
     name = type(error).__name__
     if isinstance(error, errors.UniqueViolation):
-        return Conflict("a message of that id exists")
+        return Conflict("a message or a transfer of that id exists")
     if isinstance(error, errors.DiskFull | errors.OutOfMemory | errors.InsufficientResources):
         return SpoolFull(f"no room in the spool's database ({name})")
     if isinstance(error, psycopg.DataError | psycopg.IntegrityError | psycopg.ProgrammingError):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from outrider.model.layered import MessageObjects
 from outrider.model.message import Event, Item, ItemKey, ItemState, MessageId
 from outrider.spool import codec, transitions
 from outrider.spool.bodies import BodyReference, decode_reference
@@ -26,7 +27,7 @@ _SOLO_LOCK = 0x6F75_7473  # an advisory lock: one suspect at a time, on all node
 
 _FOUND = """
 SELECT i.message, i.number, i.state, i.rank, i.next_attempt_at, i.destination, i.data, i.lease,
-  m.received_at, m.data, c.headers, c.body, c.reference, c.digest
+  m.received_at, m.data, c.headers, c.body, c.reference, c.digest, c.objects
 FROM outrider.items i
 LEFT JOIN outrider.messages m ON m.id = i.message LEFT JOIN outrider.contents c ON c.message = i.message
 JOIN unnest(%b::text[], %b::integer[]) WITH ORDINALITY AS v(message, number, place)
@@ -102,6 +103,12 @@ WITH old AS (SELECT message FROM outrider.finished WHERE at < %s ORDER BY at LIM
 DELETE FROM outrider.messages WHERE id IN (SELECT message FROM old)
 """
 
+_PURGE_TRANSFERS = """
+DELETE FROM outrider.transfers WHERE (peer, transfer) IN (
+  SELECT peer, transfer FROM outrider.transfers WHERE until < %s ORDER BY until LIMIT %s
+  FOR UPDATE SKIP LOCKED)
+"""
+
 
 class Found(NamedTuple):
     """A row of the queue with its message and content."""
@@ -120,6 +127,7 @@ class Found(NamedTuple):
     body: bytes | None
     reference: bytes | None
     digest: bytes | None
+    objects: bytes | None
 
     @property
     def key(self) -> ItemKey:
@@ -138,6 +146,7 @@ class Taken:
     body: bytes | None
     reference: BodyReference | None
     due_before: float
+    objects: MessageObjects | None
 
 
 @dataclass(slots=True)
@@ -271,6 +280,7 @@ class Leasing:
             await self._quarantine(connection, row.key, str(error), outcome)
             return None
         try:
+            objects = codec.decode_objects(row.message, row.objects)
             reference = None if row.reference is None else decode_reference(row.message, row.reference)
             body = row.body if reference is None else b""
             headers, _ = codec.verified_body(row.headers, body, row.digest)
@@ -281,7 +291,7 @@ class Leasing:
             return None
         active = transitions.leased(item, row.lease + 1, until)
         received_at = row.received_at or 0.0
-        return Taken(active, record, received_at, headers, body, reference, item.next_attempt_at)
+        return Taken(active, record, received_at, headers, body, reference, item.next_attempt_at, objects)
 
     async def _quarantine(self, connection: Connection, key: ItemKey, why: str, outcome: Outcome) -> None:
         await connection.execute(_QUARANTINE, (why, key.message, key.number))
@@ -462,6 +472,11 @@ async def resume(connection: Connection, destination: str) -> bool:
     )
     await telling([Note(Word.PAUSES)])(connection)
     return cursor.rowcount > 0
+
+
+async def purge_transfers(connection: Connection, now: float) -> int:
+    """Forget up to PURGE_STEP transfers that nobody repeats any more (MT2-18a); how many."""
+    return (await connection.execute(_PURGE_TRANSFERS, (now, PURGE_STEP))).rowcount
 
 
 async def purge_some(connection: Connection, finished_before: float) -> int:

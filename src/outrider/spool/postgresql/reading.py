@@ -20,7 +20,8 @@ from outrider.spool.selection import domain_octets, matches, wanted_states
 FETCH = 200
 
 _MESSAGE = """
-SELECT m.received_at, m.data, c.headers, c.body, c.reference, c.digest, coalesce(f.at, 0)
+SELECT m.received_at, m.data, c.headers, c.body, c.reference, c.digest, c.objects,
+  coalesce(f.at, 0)
 FROM outrider.messages m LEFT JOIN outrider.contents c ON c.message = m.id
 LEFT JOIN outrider.finished f ON f.message = m.id WHERE m.id = %s
 """
@@ -66,15 +67,23 @@ JOIN unnest(%b::text[], %b::integer[]) AS v(message, number) ON i.message = v.me
 WHERE i.state = 1 AND i.owner <> %s
 """
 
-MessageRow = tuple[float, bytes, bytes | None, bytes | None, bytes | None, bytes | None, float]
+_Bytes = bytes | None
+MessageRow = tuple[float, bytes, _Bytes, _Bytes, _Bytes, _Bytes, _Bytes, float]
 
 
 async def message_row(connection: Connection, message: MessageId) -> MessageRow:
-    """received_at, record, headers, body, reference, digest, finished_at. Raises NotFound."""
+    """received_at, record, headers, body, reference, digest, objects, finished_at. Raises NotFound."""
     row = await (await connection.execute(_MESSAGE, (message,), binary=True)).fetchone()
     if row is None:
         raise NotFound(f"{message}: no such message")
-    return (row[0], row[1], row[2], row[3], row[4], row[5], row[6])
+    return (row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7])
+
+
+async def transfer_row(connection: Connection, key: tuple[bytes, bytes]) -> bytes | None:
+    """The record of a transfer; None = it is not known."""
+    statement = "SELECT data FROM outrider.transfers WHERE peer = %b AND transfer = %b"
+    row = await (await connection.execute(statement, key, binary=True)).fetchone()
+    return None if row is None else bytes(row[0])
 
 
 def decoded(message: str, data: object) -> MessageRecord:

@@ -163,7 +163,19 @@ CREATE TABLE outrider.lane_slots (        -- what each node holds of a lane: see
 CREATE INDEX lane_slots_of_node ON outrider.lane_slots (node);
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3)
+VERSION_4 = """
+ALTER TABLE outrider.contents ADD COLUMN objects bytea;  -- codec.encode_objects: the MT2 form, if it has one
+CREATE TABLE outrider.transfers (         -- MT2 transfers that were taken; outlive their messages
+  peer bytea NOT NULL,                    -- the proven identity
+  transfer bytea NOT NULL,
+  until double precision NOT NULL,
+  data bytea NOT NULL,                    -- codec.encode_transfer
+  PRIMARY KEY (peer, transfer)
+);
+CREATE INDEX transfers_until ON outrider.transfers (until);
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)
 """Entry n leads from version n to n + 1. Never edit, only append."""
 
 _LOCK = 0x6F75_7472  # "outr": any number that nobody else uses as an advisory lock of this database

@@ -18,6 +18,7 @@ from typing import cast
 
 from outrider.delivery.neighbours import Attendant
 from outrider.model.content import Content, InlineBody
+from outrider.model.layered import MessageObjects, TakenTransfer
 from outrider.model.message import (
     Event,
     Item,
@@ -338,18 +339,22 @@ class PostgresSpool:
 
     def _add_content(self, message: NewMessage, prepared: _Prepared) -> None:
         headers, body = message.content.headers, message.content.body
+        objects = codec.encode_objects(message.id, message.objects)
+        if (transfer := message.transfer) is not None:
+            row = (*_transfer_key(transfer.peer, transfer.transfer), transfer.until)
+            prepared.writes.transfers.append((*row, codec.encode_transfer(transfer)))
         if isinstance(body, FileBody) and not body.adopted:
             body.adopted = True
             prepared.body = body
             digest = codec.content_digest(headers, b"")
             reference = body.reference.encode(message.id)
-            prepared.writes.contents.append((message.id, headers, None, reference, digest))
+            prepared.writes.contents.append((message.id, headers, None, reference, digest, objects))
             prepared.writes.bodies.append(body.reference.name)
             return
         # A body that another message has goes when that one is finished: this message gets a copy.
         octets = body.octets if isinstance(body, InlineBody) else b"".join(body.chunks())
         digest = codec.content_digest(headers, octets)
-        prepared.writes.contents.append((message.id, headers, octets, None, digest))
+        prepared.writes.contents.append((message.id, headers, octets, None, digest, objects))
 
     def _stored(self, future: asyncio.Future[object], prepared: _Prepared) -> tuple[Leased, ...]:
         for leased, lease in prepared.leases:
@@ -361,6 +366,18 @@ class PostgresSpool:
     def body_writer(self, message: MessageId) -> BodyWriter:
         """See `Spool.body_writer`."""
         return PostgresBodyWriter(self._database, self._scratch, message, self._owner, self._inline_limit)
+
+    async def find_transfer(self, peer: str, transfer: str) -> TakenTransfer | None:
+        """See `Spool.find_transfer`."""
+        try:
+            key = _transfer_key(peer, transfer)
+        except ValueError:
+            return None
+        data = await self._database.query(lambda connection: reading.transfer_row(connection, key))
+        try:
+            return None if data is None else codec.decode_transfer(peer, transfer, data)
+        except Malformed as error:
+            raise SpoolUnavailable(f"the record of transfer {transfer!r} is damaged: {error}") from None
 
     # --- leases ---------------------------------------------------------------------------------------
 
@@ -412,7 +429,9 @@ class PostgresSpool:
         content = await self._content(
             taken.item.key.message, taken.record, taken.headers, taken.body, taken.reference
         )
-        return codec.assemble(taken.item.key.message, taken.received_at, taken.record, content)
+        return codec.assemble(
+            taken.item.key.message, taken.received_at, taken.record, content, objects=taken.objects
+        )
 
     async def _content(
         self,
@@ -576,19 +595,20 @@ class PostgresSpool:
 
     async def read(self, message: MessageId) -> StoredMessage:
         """See `Spool.read`. Content that is damaged is not given; its item is or will be held."""
-        received_at, data, headers, body, file, digest, finished_at = await self._database.query(
-            lambda connection: reading.message_row(connection, message)
-        )
+        row = await self._database.query(lambda connection: reading.message_row(connection, message))
+        received_at, data, headers, body, file, digest, kept, finished_at = row
         record = reading.decoded(message, data)
-        content = None
+        content: Content | None = None
+        objects: MessageObjects | None = None
         if headers is not None:
             try:
+                objects = codec.decode_objects(message, kept)
                 reference = None if file is None else decode_reference(message, file)
                 codec.verified_body(headers, body if reference is None else b"", digest)
                 content = await self._content(message, record, headers, body, reference)
             except Malformed as error:
                 self._content_damaged(message, str(error))
-        return codec.assemble(message, received_at, record, content, finished_at)
+        return codec.assemble(message, received_at, record, content, finished_at, objects)
 
     async def items(self, message: MessageId) -> tuple[Item, ...]:
         """See `Spool.items`."""
@@ -617,7 +637,11 @@ class PostgresSpool:
 
     async def purge(self, now: float, finished_before: float) -> int:
         """See `Spool.purge`; in steps, so that no transaction is long."""
-        del now
+        while (
+            await self._database.transact(lambda connection: leasing.purge_transfers(connection, now))
+            == leasing.PURGE_STEP
+        ):
+            pass
         await self._database.forget_marks()
         await self._database.note(sharing.tidy)
         forgotten = 0
@@ -656,6 +680,11 @@ class _Prepared:
         """It was not stored: the body is its writer's again; unless nobody knows whether it was."""
         if self.body is not None and not isinstance(error, CommitUnknown):
             self.body.adopted = False
+
+
+def _transfer_key(peer: str, transfer: str) -> tuple[bytes, bytes]:
+    """As it stands in the database. Raises ValueError for what is not Unicode."""
+    return peer.encode(), transfer.encode()
 
 
 def _new_future() -> asyncio.Future[object]:

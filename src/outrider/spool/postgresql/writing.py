@@ -32,7 +32,11 @@ INSERT INTO outrider.messages SELECT * FROM unnest(%b::text[], %b::double precis
 """
 _CONTENTS = """
 INSERT INTO outrider.contents
-SELECT * FROM unnest(%b::text[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
+SELECT * FROM unnest(%b::text[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
+"""
+_TRANSFERS = """
+INSERT INTO outrider.transfers
+SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::double precision[], %b::bytea[])
 """
 _NAMED = "UPDATE outrider.bodies SET named = true WHERE name = ANY(%b::text[])"
 _ITEMS = """
@@ -71,7 +75,8 @@ WHERE b.message = v.message AND NOT EXISTS (SELECT 1 FROM outrider.items i WHERE
 _NOTIFY = "NOTIFY outrider_spool"
 
 MessageRow = tuple[str, float, bytes]
-ContentRow = tuple[str, bytes, bytes | None, bytes | None, bytes]
+ContentRow = tuple[str, bytes, bytes | None, bytes | None, bytes, bytes | None]
+TransferRow = tuple[bytes, bytes, float, bytes]
 ItemRow = tuple[str, int, int, int, float, bytes, bytes, int, float, str, bool, float]
 TrailRow = tuple[str, bytes]
 
@@ -82,6 +87,7 @@ class Writes:
 
     messages: list[MessageRow] = field(default_factory=list)
     contents: list[ContentRow] = field(default_factory=list)
+    transfers: list[TransferRow] = field(default_factory=list)
     items: list[ItemRow] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
     """Names of bodies that belong to a stored message from now on."""
@@ -97,6 +103,7 @@ class Writes:
         """Add what another has."""
         self.messages += other.messages
         self.contents += other.contents
+        self.transfers += other.transfers
         self.items += other.items
         self.bodies += other.bodies
         self.changed += other.changed
@@ -128,6 +135,7 @@ async def write(connection: Connection, writes: Writes) -> None:
         for statement, rows in (
             (_MESSAGES, writes.messages),
             (_CONTENTS, writes.contents),
+            (_TRANSFERS, writes.transfers),
             (_ITEMS, writes.items),
             (_CHANGED, [changed_row(item) for item in waiting]),
             (_ENDED, [(item.key.message, item.key.number) for item in done]),

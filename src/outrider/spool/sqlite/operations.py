@@ -74,6 +74,11 @@ _PURGE = (
     "DELETE FROM finished WHERE seq IN (SELECT seq FROM finished WHERE at < ?1 ORDER BY at, seq LIMIT ?2)",
 )
 
+_PURGE_TRANSFERS = """
+DELETE FROM transfers WHERE (peer, transfer) IN (
+    SELECT peer, transfer FROM transfers INDEXED BY transfers_until WHERE until < ?1 ORDER BY until LIMIT ?2)
+"""
+
 
 class Found(NamedTuple):
     """A row of the queue with its message and content, as it came."""
@@ -92,6 +97,7 @@ class Found(NamedTuple):
     body: bytes | None
     file: bytes | None
     digest: bytes | None
+    objects: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,13 +273,14 @@ class Operations:
             return None
         try:
             content = self.content_of(row, record)
+            objects = codec.decode_objects(row.id or "", row.objects)
         except Malformed as error:
             self._hold_damaged(connection, row, item, str(error), outcome)
             return None
         active = transitions.leased(item, self._next_number(), until)
         outcome.moves.add(item.state, -1)
         outcome.moves.add(ItemState.ACTIVE)
-        message = codec.assemble(row.id or "", row.received_at, record, content)
+        message = codec.assemble(row.id or "", row.received_at, record, content, objects=objects)
         return NewLease(Leased(active, message), row.seq, row.rank, item.next_attempt_at)
 
     def lease_one(self, connection: sqlite3.Connection, key: ItemKey, until: float) -> Outcome:
@@ -470,6 +477,11 @@ def purge_some(connection: sqlite3.Connection, finished_before: float) -> int:
     for text in _PURGE:
         gone = connection.execute(text, (finished_before, PURGE_STEP)).rowcount
     return gone
+
+
+def purge_transfers(connection: sqlite3.Connection, now: float) -> int:
+    """Forget up to PURGE_STEP transfers that nobody repeats any more (MT2-18a); how many."""
+    return connection.execute(_PURGE_TRANSFERS, (now, PURGE_STEP)).rowcount
 
 
 def count_states(connection: sqlite3.Connection) -> Moves:

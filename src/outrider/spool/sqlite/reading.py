@@ -20,7 +20,7 @@ from outrider.spool.selection import domain_octets, matches, wanted_states
 from outrider.spool.sqlite.rows import SqlValue
 
 _MESSAGE = """
-SELECT m.id, m.received_at, m.data, c.headers, c.body, c.file, c.digest, coalesce(f.at, 0.0)
+SELECT m.id, m.received_at, m.data, c.headers, c.body, c.file, c.digest, c.objects, coalesce(f.at, 0.0)
 FROM messages m LEFT JOIN contents c ON c.seq = m.seq LEFT JOIN finished f ON f.seq = m.seq WHERE m.id = ?
 """
 _ITEMS = """
@@ -92,11 +92,12 @@ def read(
     row = connection.execute(_MESSAGE, (message,)).fetchone()
     if row is None:
         raise NotFound(f"{message}: no such message")
-    id_, received_at, data, headers, body, file, digest, finished_at = row
+    id_, received_at, data, headers, body, file, digest, kept, finished_at = row
     record = _record(id_, data)
-    content = None
+    content = objects = None
     if headers is not None:
         try:
+            objects = codec.decode_objects(id_, kept)
             if file is None:
                 headers, inline = codec.verified_body(headers, body, digest)
                 content = codec.assemble_content(record, headers, inline)
@@ -106,7 +107,7 @@ def read(
                 content = codec.assemble_content(record, headers, opened)
         except Malformed as error:
             damaged(message, str(error))
-    return codec.assemble(id_, received_at, record, content, finished_at)
+    return codec.assemble(id_, received_at, record, content, finished_at, objects)
 
 
 def _record(message: str, data: object) -> MessageRecord:

@@ -23,7 +23,9 @@ class Rows:
     messages: Sequence[Row] = ()
     """seq, id, received_at, data."""
     contents: Sequence[Row] = ()
-    """seq, headers, body, file, digest."""
+    """seq, headers, body, file, digest, objects."""
+    transfers: Sequence[Row] = ()
+    """peer, transfer, until, data."""
     items: Sequence[Row] = ()
     """seq, number, state, rank, next_attempt_at, destination, data; replaces the row of the same key."""
     ended: Sequence[Row] = ()
@@ -37,6 +39,7 @@ class Rows:
         """Add what another request-to-be wants: all of it will be stored, or nothing."""
         self.messages = (*self.messages, *other.messages)
         self.contents = (*self.contents, *other.contents)
+        self.transfers = (*self.transfers, *other.transfers)
         self.items = (*self.items, *other.items)
 
     @property
@@ -75,7 +78,8 @@ class Bulk:
 
 
 _MESSAGES = Bulk("INSERT INTO messages SELECT * FROM", 4)
-_CONTENTS = Bulk("INSERT INTO contents SELECT * FROM", 5)
+_CONTENTS = Bulk("INSERT INTO contents SELECT * FROM", 6)
+_TRANSFERS = Bulk("INSERT INTO transfers SELECT * FROM", 4)
 _ITEMS = Bulk("REPLACE INTO items SELECT * FROM", 7)
 _ENDED = Bulk("DELETE FROM items WHERE (seq, number) IN (SELECT column1, column2 FROM", 2, ")")
 _TRAIL = Bulk("INSERT INTO trail SELECT * FROM", 3)
@@ -95,6 +99,7 @@ def write_rows(connection: sqlite3.Connection, all_rows: Sequence[Rows]) -> None
     """Write what several requests want, in an order that suits them all. Raises sqlite3.Error."""
     _MESSAGES.run(connection, [row for rows in all_rows for row in rows.messages])
     _CONTENTS.run(connection, [row for rows in all_rows for row in rows.contents])
+    _TRANSFERS.run(connection, [row for rows in all_rows for row in rows.transfers])
     _ENDED.run(connection, [row for rows in all_rows for row in rows.ended])
     _ITEMS.run(connection, [row for rows in all_rows for row in rows.items])
     _TRAIL.run(connection, [row for rows in all_rows for row in rows.trail])

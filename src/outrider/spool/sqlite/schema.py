@@ -80,9 +80,27 @@ VERSION_2 = """
 CREATE INDEX contents_in_files ON contents (file) WHERE file IS NOT NULL;  -- few; all are read at a start
 """
 
+VERSION_3 = """
+ALTER TABLE contents ADD COLUMN objects BLOB;  -- codec.encode_objects: the MT2 form, where it came in one
+DROP VIEW queue;
+CREATE VIEW queue AS                   -- an item with its message and content: what a lease hands out
+  SELECT i.seq, i.number, i.state, i.rank, i.next_attempt_at, i.destination, i.data,
+    m.id, m.received_at, m.data AS message, c.headers, c.body, c.file, c.digest, c.objects
+  FROM items i LEFT JOIN messages m ON m.seq = i.seq LEFT JOIN contents c ON c.seq = i.seq;
+
+CREATE TABLE transfers (               -- MT2 transfers that were taken; outlive their messages
+  peer TEXT NOT NULL,                  -- the proven identity
+  transfer TEXT NOT NULL,
+  until REAL NOT NULL,
+  data BLOB NOT NULL,                  -- codec.encode_transfer
+  PRIMARY KEY (peer, transfer)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX transfers_until ON transfers (until);
+"""
+
 Migration = str | Callable[[sqlite3.Connection], None]
 
-MIGRATIONS: tuple[Migration, ...] = (VERSION_1, VERSION_2)
+MIGRATIONS: tuple[Migration, ...] = (VERSION_1, VERSION_2, VERSION_3)
 """Entry n leads from version n to n + 1; each runs in a transaction of its own. Never edit, only append."""
 
 

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
+from outrider.model.layered import TakenTransfer
 from outrider.model.message import (
     Event,
     Item,
@@ -54,6 +55,7 @@ from outrider.spool.sqlite.operations import Leasehold, Moves, Operations, Outco
 from outrider.spool.sqlite.place import BODIES
 from outrider.spool.sqlite.rows import Rows
 from outrider.spool.sqlite.storing import Prepared, prepare
+from outrider.spool.sqlite.transfers import TransferLookups
 from outrider.spool.sqlite.writer import Request, Writer
 
 EPOCH_SHIFT = 36
@@ -78,11 +80,14 @@ class SqliteSpool:
         inline_limit: int = 131_072,
         reserve: int = 64 * 1024 * 1024,
         poison_after: int = 3,
+        has_siblings: bool = False,
         observer: SpoolObserver | None = None,
         steps: Steps = no_steps,
     ) -> None:
-        """`directory` is made if missing. `steps` is called after each step of a write, for crash tests."""
+        """`directory` is made if missing. `has_siblings`: the folder above holds the spools of other workers.
+        `steps` is called after each step of a write, for crash tests."""
         self._directory = directory
+        self._has_siblings = has_siblings
         self._reserve = reserve
         self._observer: SpoolObserver = observer or NullObserver()
         self._steps = steps
@@ -106,6 +111,7 @@ class SqliteSpool:
         self._damaged: dict[MessageId, str] = {}
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
+        self._transfers: TransferLookups | None = None
         self._room_checked_at = float("-inf")
         self._no_room = ""
 
@@ -143,6 +149,9 @@ class SqliteSpool:
             await writer.stop()
             reader, self._reader = self._reader, None
             loop = asyncio.get_running_loop()
+            if self._transfers is not None:
+                self._transfers.close()
+                self._transfers = None
             if reader is not None:
                 await loop.run_in_executor(self._reading, reader.close)
             await loop.run_in_executor(self._keeper, self._close_database, writer)
@@ -238,6 +247,22 @@ class SqliteSpool:
     def body_writer(self, message: MessageId) -> BodyWriter:
         """See `Spool.body_writer`."""
         return self._bodies.writer(message)
+
+    def find_transfer(self, peer: str, transfer: str) -> Awaitable[TakenTransfer | None]:
+        """See `Spool.find_transfer`. What this waits for is the end of the loop's tick."""
+        try:
+            if self._transfers is None:
+                self._open_writer()
+                database = self._opening.database
+                self._transfers = TransferLookups(database, has_siblings=self._has_siblings)
+            return self._transfers.find(peer, transfer)
+        except sqlite3.Error as error:
+            failure: SpoolError = spool_error(error)
+        except SpoolError as error:
+            failure = error
+        future = _new_future()
+        future.set_exception(failure)
+        return cast(Awaitable[TakenTransfer | None], future)
 
     # --- leases ---------------------------------------------------------------------------------------
 
@@ -449,7 +474,10 @@ class SqliteSpool:
 
     async def purge(self, now: float, finished_before: float) -> int:
         """See `Spool.purge`; in steps, so that stores do not wait for a long one."""
-        del now
+        while await self._count(lambda connection: operations.purge_transfers(connection, now)) == (
+            operations.PURGE_STEP
+        ):
+            pass
         forgotten = 0
         while True:
             gone = await self._count(lambda connection: operations.purge_some(connection, finished_before))

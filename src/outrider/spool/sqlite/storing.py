@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from outrider.model.content import InlineBody
+from outrider.model.layered import TakenTransfer
 from outrider.model.message import Item, ItemState, Leased, NewMessage
 from outrider.spool import codec, transitions
 from outrider.spool.bodies import FileBody
@@ -50,6 +51,8 @@ def prepare(message: NewMessage, lease_until: float, next_number: Callable[[], i
         prepared.moves.add(kept.state)
     prepared.rows.items = rows
     prepared.rows.contents = (_content_row(seq, message, prepared),)
+    if message.transfer is not None:
+        prepared.rows.transfers = (transfer_row(message.transfer),)
     return prepared
 
 
@@ -59,11 +62,17 @@ def _is_due(item: Item, message: NewMessage) -> bool:
 
 def _content_row(seq: int, message: NewMessage, prepared: Prepared) -> Row:
     headers, body = message.content.headers, message.content.body
+    objects = codec.encode_objects(message.id, message.objects)
     if isinstance(body, FileBody) and not body.adopted:
         body.adopted = True
         prepared.body = body
         digest = codec.content_digest(headers, b"")
-        return (seq, headers, None, body.reference.encode(message.id), digest)
+        return (seq, headers, None, body.reference.encode(message.id), digest, objects)
     # A body that another message has goes when that one is finished: this message gets a copy.
     octets = body.octets if isinstance(body, InlineBody) else b"".join(body.chunks())
-    return (seq, headers, octets, None, codec.content_digest(headers, octets))
+    return (seq, headers, octets, None, codec.content_digest(headers, octets), objects)
+
+
+def transfer_row(transfer: TakenTransfer) -> Row:
+    """The row of a transfer that is taken with this message."""
+    return (transfer.peer, transfer.transfer, transfer.until, codec.encode_transfer(transfer))

@@ -430,7 +430,7 @@ def _one_is_at_fault(error: Exception) -> bool:
 def _conflict(error: Exception) -> Exception:
     """The error of a row in the spool's words; a fault of ours stays what it is."""
     if isinstance(error, sqlite3.IntegrityError):
-        return Conflict("a message of that id exists")
+        return Conflict("a message or a transfer of that id exists")
     return SpoolError(f"the database refused a row ({error})") if isinstance(error, sqlite3.Error) else error
 
 

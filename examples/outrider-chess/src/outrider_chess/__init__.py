@@ -1,0 +1,1 @@
+"""Chess by mail: the worked example of an MT2 recipient extension."""

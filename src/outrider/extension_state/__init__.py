@@ -1,0 +1,1 @@
+"""What extensions remember, what was chosen about them, and how what they want sent becomes mail (MT2-20)."""

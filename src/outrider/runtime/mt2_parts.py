@@ -1,0 +1,157 @@
+"""How the parts of MT2 are joined: what lives as long as the server, and what a reload makes anew."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
+
+from outrider.extensions.interface import ExtensionMessage
+from outrider.identity.mt2_peers import Mt2Peers
+from outrider.identity.seal_paths import PeerPaths
+from outrider.maillog.mt2_log import Mt2Log
+from outrider.net.client_settings import SmtpClientParts
+from outrider.net.mt2_callers import Callers
+from outrider.net.mt2_opening import Mt2ClientParts
+from outrider.net.mt2_server import Mt2Service
+from outrider.net.tls import TlsTimes
+from outrider.net.tls_context import ServerTls
+from outrider.protocols.mt2.events import Limits
+from outrider.protocols.mt2.options import Offer
+from outrider.reception.ids import id_maker
+from outrider.reception.mt2_interface import Mt2Reception
+from outrider.reception.mt2_reception import Mt2MailReception, Mt2Parts
+from outrider.reception.mt2_settings import Mt2ReceptionSettings
+from outrider.reception.mt2_trace import TraceChecker
+from outrider.reception.mt2_transfers import TransferBook
+from outrider.reception.parts import ReceptionParts
+from outrider.reception.reception import MailReception
+from outrider.reception.settings import ReceptionSettings
+from outrider.runtime.assembly import Assembly, ListenerPlan
+from outrider.runtime.extension_parts import make_post
+from outrider.runtime.joining import Core, mt2_assembler, utc_offset
+from outrider.runtime.listing import make_mailing
+
+ALPN: Final = (b"mt2",)
+SEAL_THREADS: Final = 2
+"""Verify seals: OpenSSL lets the loop run meanwhile."""
+
+
+class Mt2World:
+    """What lives as long as the server does."""
+
+    def __init__(self, assembly: Assembly, core: Core) -> None:
+        mt2 = assembly.config.mt2
+        self._core = core
+        self.log = Mt2Log(core.voices.emitter, core.voices.metrics)
+        self.callers = Callers()
+        self._book = TransferBook(mt2.resume_for, mt2.partial_space)
+        self._sealing = ThreadPoolExecutor(SEAL_THREADS, "seals")
+
+    async def give_up_partials(self) -> None:
+        """The server ends: nothing is kept to be resumed (MT2-18b)."""
+        await self._book.partials.close()
+
+    def close(self) -> None:
+        """Wait for seals that are being verified."""
+        self._sealing.shutdown(cancel_futures=True)
+
+    def reception(
+        self, assembly: Assembly, mail: MailReception, parts: ReceptionParts, peers: Mt2Peers
+    ) -> Mt2MailReception:
+        """What MT2 connections hand their mail to."""
+        core, config = self._core, assembly.config
+        limits = ReceptionSettings.of(config)
+        settings = Mt2ReceptionSettings.of(config, limits.message_size, limits.hops)
+        mailing = make_mailing(assembly, id_maker(random.getrandbits), utc_offset)
+        post = make_post(mailing, core.spool, parts.fresh)
+
+        async def send(messages: tuple[ExtensionMessage, ...], about: str) -> None:
+            await post.send(messages, f"made by an extension for {about}")
+
+        return Mt2MailReception(
+            settings,
+            mail,
+            parts,
+            Mt2Parts(
+                book=self._book,
+                checker=TraceChecker(peers, self._sealing),
+                desk=core.extensions.of(assembly).desk,
+                send=send,
+            ),
+        )
+
+    def service(
+        self, plan: ListenerPlan, assembly: Assembly, reception: Mt2Reception, peers: Mt2Peers
+    ) -> Mt2Service:
+        """What the sessions of one listener work with."""
+        limits, sealer = assembly.config.limits, assembly.mt2_keys.sealer
+        tls = None
+        if plan.tls != "none" and assembly.server_tls is not None:
+            tls = ServerTls(assembly.server_tls, ALPN, plan.asks_for_certificate)
+        return Mt2Service(
+            hostname=plan.hostname,
+            names=_names(plan, assembly),
+            reception=reception,
+            new_session_id=lambda: secrets.token_hex(6),
+            new_nonce=lambda: secrets.token_urlsafe(24),
+            peers=peers,
+            limits=session_limits(assembly),
+            signer=None if sealer is None else sealer.signer,
+            tls=tls,
+            implicit_tls=plan.tls == "implicit",
+            callers=self.callers if assembly.config.mt2.full_duplex else None,
+            observer=self.log,
+            tls_times=TlsTimes(handshake_s=limits.handshake_timeout),
+        )
+
+    def client_parts(
+        self, assembly: Assembly, common: SmtpClientParts, reception: Mt2Reception, peers: Mt2Peers
+    ) -> Mt2ClientParts | None:
+        """What our own sessions work with; None without a certificate to seal mail with."""
+        mt2, sealer = assembly.config.mt2, assembly.mt2_keys.sealer
+        desk = self._core.extensions.of(assembly).desk
+        assembler = mt2_assembler(assembly, desk, PeerPaths(peers))
+        if sealer is None or assembler is None:
+            return None
+        duplex = mt2.full_duplex and any(one.settings.protocol == "mt2" for one in assembly.listeners)
+        return Mt2ClientParts(
+            common=common,
+            peers=peers,
+            assembler=assembler,
+            new_session_id=lambda: secrets.token_hex(6),
+            wanted=Offer(
+                pipe=True,
+                window=mt2.window,
+                maxpart=mt2.max_part,
+                inflight=mt2.in_flight,
+                trace="TRACE" in desk.asks_peers(),
+            ),
+            signer=sealer.signer,
+            limits=session_limits(assembly),
+            parallel=mt2.parallel,
+            keep_open_s=mt2.keep_open,
+            reception=reception if duplex else None,
+            callers=self.callers if duplex else None,
+            observer=self.log,
+        )
+
+
+def session_limits(assembly: Assembly) -> Limits:
+    """What the other side of a connection may do."""
+    limits, mt2 = assembly.config.limits, assembly.config.mt2
+    return replace(
+        Limits(),
+        transfers=mt2.in_flight,
+        errors=limits.errors or Limits().errors,
+        idle_s=mt2.idle_timeout,
+        slowest_rate=limits.min_data_rate,
+    )
+
+
+def _names(plan: ListenerPlan, assembly: Assembly) -> tuple[str, ...]:
+    """By what clients may have found us: a proof names the server that it is meant for (MT2-10b)."""
+    names = (plan.hostname, assembly.config.hostname)
+    return tuple(dict.fromkeys(name.lower() for name in names))
