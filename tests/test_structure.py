@@ -20,7 +20,8 @@ FLOORS = {
 }  # fmt: skip
 FLOOR_FOUR = {"net", "dns", "maillog", "spool"}
 PURE = {
-    "model", "wire", "protocols", "message", "gateway", "policy", "trust", "identity", "routing", "extensions",
+    "model", "wire", "protocols", "message", "gateway",
+    "policy", "trust", "identity", "routing", "extensions",
 }  # fmt: skip
 IMPURE_MODULES = {
     "asyncio", "socket", "ssl", "OpenSSL", "sqlite3", "psycopg", "aiohttp", "time", "random", "secrets",
