@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,23 @@ def test_a_fault_from_another_room_gets_its_line() -> None:
     where = line_of(MINIMAL, '"gamma.example"')
     problem = loaded.problem_from('routes."gamma.example": no such protocol; write smtp')
     assert str(problem) == f'outrider.toml:{where}: routes."gamma.example": no such protocol; write smtp'
+
+
+AT_ONCE = """
+import pathlib, sys, threading
+from outrider.config.loader import parse
+text = sys.stdin.read()
+sys.setswitchinterval(1e-6)
+start = threading.Barrier(6)
+def work():
+    start.wait()
+    parse(text, pathlib.Path("outrider.toml"))
+threads = [threading.Thread(target=work) for _ in range(6)]
+[one.start() for one in threads]
+[one.join() for one in threads]
+"""
+
+
+def test_threads_may_read_the_first_configuration_at_once() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_ONCE], input=MINIMAL, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from outrider.playground.amtp_scenes import AMTP_SCENES
+from outrider.playground.mt2_scenes import MT2_SCENES
 from outrider.playground.scenes import SMTP_SCENES
 from tests.peers.outrider_server import OUTRIDER
 
-SCENES = len(SMTP_SCENES) + len(AMTP_SCENES)
+SCENES = len(SMTP_SCENES) + len(AMTP_SCENES) + len(MT2_SCENES)
 
 
-@pytest.mark.covers("AMTP-18", "AMTP-20", "AMTP-21")
+@pytest.mark.covers("AMTP-18", "AMTP-20", "MT2-23a")
 def test_every_scene_comes_out_as_it_should_and_nothing_is_left(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": os.fspath(tmp_path)}
     done = subprocess.run(

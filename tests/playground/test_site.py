@@ -14,6 +14,7 @@ from outrider.playground.internet import Internet
 from outrider.playground.plans import PLANS, site_of
 from outrider.playground.site import (
     AMTP_PORT,
+    MT2_PORT,
     PRIVATE_PORT,
     SitePlan,
     Surroundings,
@@ -45,9 +46,14 @@ INNER = SitePlan(
 )
 
 
+SEALED = SitePlan(
+    "sealed", "127.0.2.3", {"sealed.example": 'users = "*"'}, mt2=True, fronts=("behind.sealed.example",)
+)
+
+
 @pytest.fixture
 async def internet() -> AsyncIterator[Internet]:
-    made = Internet((PLAIN, HUB, INNER))
+    made = Internet((PLAIN, HUB, INNER, SEALED))
     made.publish()
     yield made
     await made.stop()
@@ -88,6 +94,18 @@ async def test_dns_names_the_first_and_the_second_choice(internet: Internet) -> 
     plain = internet.zones.master_file("plain.example")
     assert "_amtp._tcp.plain.example. 60 IN SRV 20 0 10125 mx.hub.example." in plain
     assert "plain.example. 60 IN MX 10 mx.plain.example." in plain
+
+
+async def test_dns_names_the_host_that_takes_mt2_for_its_domain_and_for_another(
+    internet: Internet,
+) -> None:
+    for domain in ("sealed.example", "behind.sealed.example"):
+        zone = internet.zones.master_file(domain)
+        assert f"_mt2._tcp.{domain}. 60 IN SRV 10 0 {MT2_PORT} mx.sealed.example." in zone
+        assert "_amtp" not in zone
+    config = tomllib.loads(configuration(SEALED, AROUND))
+    assert [one["port"] for one in config["listeners"] if one["protocol"] == "mt2"] == [MT2_PORT]
+    assert SEALED.certified_names == ["mx.sealed.example", "sealed.example", "behind.sealed.example"]
 
 
 async def test_a_liar_has_the_reverse_name_of_another(internet: Internet) -> None:

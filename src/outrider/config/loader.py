@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import threading
 import tomllib
 import types
 import typing
@@ -24,6 +25,9 @@ from outrider.config.source_map import Path as KeyPath
 from outrider.config.source_map import SourceMap
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+_ONE_AT_A_TIME = threading.Lock()
+"""msgspec 0.22 crashes the process when two threads convert to a type that it has not seen before."""
 
 _TOML_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`")
@@ -143,7 +147,8 @@ def parse_as(kind: type[S], text: str, path: Path) -> tuple[S, SourceMap]:
         raise ConfigError([_syntax_problem(error, path)]) from error
     source = SourceMap(text)
     try:
-        return msgspec.convert(data, kind), source
+        with _ONE_AT_A_TIME:
+            return msgspec.convert(data, kind), source
     except msgspec.ValidationError as error:
         problems = [
             Problem(str(path), source.line(key), key_text(key), fault, remedy)

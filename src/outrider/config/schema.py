@@ -464,7 +464,7 @@ class Mt2(Section, frozen=True):
     """User certificates by address. Mail that such a user has submitted with a login is sealed with it; all other
     mail is sealed by this host, with what is known of its sender (MT2-28c)."""
     process: str = ""
-    """The address of `identities` that seals reports, errors and control messages (`mailer-daemon@example`);
+    """The address of `identities` that seals reports, errors and control messages (`process@example`);
     default: the host's certificate."""
     fallback: Literal["smtp", "never"] = "smtp"
     """Whether the next protocol is used where a domain speaks MT2 and none of its hosts can be reached (ITP-7); a

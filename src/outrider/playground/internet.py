@@ -19,7 +19,8 @@ from pathlib import Path
 
 from outrider.identity.certificate_authority import CertificateAuthority, Issued, Kind
 from outrider.playground.dns_server import DnsServer
-from outrider.playground.site import AMTP_PORT, PUBLIC, Site, SitePlan, Surroundings, configuration
+from outrider.playground.packages import lay_down_chess
+from outrider.playground.site import AMTP_PORT, MT2_PORT, PUBLIC, Site, SitePlan, Surroundings, configuration
 from outrider.playground.zones import ZoneSet
 from outrider.runtime.private_files import write_private
 
@@ -58,10 +59,15 @@ class Internet:
         authority = self.authorities[network]
         return authority.issue_host(names, self.not_before, _HOST_DAYS, mailboxes=mailboxes)
 
+    def issue_user(self, mailbox: str) -> Issued:
+        """A person's certificate, for the headers and seals of MT2."""
+        return self.authorities[PUBLIC].issue_user(mailbox, self.not_before, _HOST_DAYS)
+
     async def start(self) -> None:
         """Lay out the folder and start DNS; sites are started one by one. Raises OSError."""
         for network, authority in self.authorities.items():
             self._around().authority(network).write_bytes(authority.bundle_pem)
+        lay_down_chess(self.folder)
         self.publish()
         await self.dns.start()
         for site in self.sites.values():
@@ -110,10 +116,10 @@ class Internet:
             for domain in plan.domains if plan.published else ():
                 preference = _QMTP_PREFERENCE if plan.qmtp else _FIRST_CHOICE
                 self.zones.add_zone(domain, {"@": {"MX": [f"{preference} {plan.hostname}."]}})
-        for domain, records in services.items():
-            if domain not in (name for plan in plans if plan.published for name in plan.domains):
+        for (service, domain), records in services.items():
+            if f"{domain}." not in self.zones.origins():
                 self.zones.add_zone(domain)
-            self.zones.put(f"_amtp._tcp.{domain}", "SRV", *records)
+            self.zones.put(f"_{service}._tcp.{domain}", "SRV", *records)
         for plan in plans:
             self._publish_host(plan)
 
@@ -136,14 +142,18 @@ class Internet:
         site.config.write_text(configuration(site.plan, self._around()), "utf-8")
 
 
-def _services(plans: list[SitePlan]) -> dict[str, list[str]]:
-    """Where each domain takes AMTP: the values of its SRV records (RFC 2782)."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+def _services(plans: list[SitePlan]) -> dict[tuple[str, str], list[str]]:
+    """Where domains take AMTP and MT2: service and domain to the values of SRV records (RFC 2782)."""
+    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for plan in plans:
-        choices = ((_FIRST_CHOICE, plan.amtp_domains), (_SECOND_CHOICE, plan.backs_up))
-        for priority, domains in choices:
+        choices = (
+            ("amtp", AMTP_PORT, _FIRST_CHOICE, plan.amtp_domains),
+            ("amtp", AMTP_PORT, _SECOND_CHOICE, plan.backs_up),
+            ("mt2", MT2_PORT, _FIRST_CHOICE, plan.mt2_domains),
+        )
+        for service, port, priority, domains in choices:
             for domain in domains:
-                found[domain].append(f"{priority} 0 {AMTP_PORT} {plan.hostname}.")
+                found[service, domain].append(f"{priority} 0 {port} {plan.hostname}.")
     return dict(found)
 
 

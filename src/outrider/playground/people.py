@@ -46,15 +46,24 @@ class Laptop:
         return internet.folder / f"{self.hostname}.pem", internet.folder / f"{self.hostname}.key"
 
 
+VERA = "vera@south.example"
+"""North knows her certificate, and hides the headers of mail to her from everybody else."""
+
+LAB, LAB_ADDRESS = "lab.north.example", "127.0.10.77"
+"""A host of north's that talks MT2 by hand."""
+
 ROSA = Laptop("rosa@isp.example", "127.0.6.77", "isp")
 SAM = Laptop("sam@isp.example", "127.0.6.78", "isp")
 
 
 def settle_in(internet: Internet) -> None:
-    """Make the files of logins, and the laptops' certificates."""
+    """Make the files of logins, the laptops' certificates, and the certificate of Vera's mail."""
     for site, logins in LOGINS.items():
         lines = [f"{_user(name, senders)}\n" for name, senders in logins.items()]
         write_private(internet.sites[site].folder / "users", "".join(lines).encode())
+    north = internet.sites["north"].folder
+    lay_down(north, VERA.partition("@")[0], internet.issue_user(VERA))
+    lay_down(internet.folder, LAB, internet.issue([LAB]))
     for laptop in (ROSA, SAM):
         issued = internet.issue([laptop.hostname], laptop.network, mailboxes=[laptop.owner])
         lay_down(internet.folder, laptop.hostname, issued)

@@ -2,12 +2,14 @@
 
 Sites are shared between scenes, since each is a process of its own. There are a provider (alpha, out), an ISP
 with its customer (isp; gate, inner), one whose taste is known (beta) and one that it stands in for (delta),
-a bank, one who lies (mallory), and two who speak no AMTP (gamma, quick).
+a bank, one who lies (mallory), two who speak no AMTP (gamma, quick), and three who speak MT2: north writes to
+south by way of transit.
 """
 
 from __future__ import annotations
 
-from outrider.playground.site import SitePlan, private_way
+from outrider.playground.packages import CHESS
+from outrider.playground.site import MT2_PORT, SitePlan, private_way
 
 
 def _refuse(name: str, when: str, reason: str, unless: str = "") -> str:
@@ -127,6 +129,49 @@ private_auth = "none"
 {_refuse("no-advertising", 'mpc = ["com/optin", "com/optout"]', "no advertising at work")}
 """
 
+_PIPE = '[mt2]\npipe = ["*"]\n'
+
+
+def _nearby(network: str) -> str:
+    return f'[relay]\nnetworks = ["{network}"]\n\n'
+
+
+def _extensions(*names: str) -> str:
+    enabled = ", ".join(f'"{name}"' for name in (*names, *(["chess"] if CHESS.is_dir() else [])))
+    return f"[mt2.extensions]\nenabled = [{enabled}]\n\n"
+
+
+_NORTH = f"""\
+{_nearby("127.0.10.9")}
+[routes]
+"gamma.example" = "mt2:mx.transit.example:{MT2_PORT}"
+
+{_PIPE}
+[mt2.encrypt_headers]
+"vera@south.example" = "vera.pem"
+
+{_extensions("vcard")}
+"""
+
+_TRANSIT = f"""\
+[relay]
+domains = ["south.example", "gamma.example"]
+
+[routes]
+"south.example" = "mt2:mx.south.example:{MT2_PORT}"
+
+{_PIPE}
+{_extensions()}
+"""
+
+_SOUTH = f"""\
+[limits]
+message_size = 100_000_000
+
+{_PIPE}
+{_extensions("vcard")}
+"""
+
 PLANS = (
     SitePlan(
         "alpha",
@@ -203,6 +248,23 @@ PLANS = (
         unproven=("branch.bank.example",),
         ptr="line-9-1.dialup.example",
         extra=_codes_from("127.0.9.9", "com/optout"),
+    ),
+    SitePlan("north", "127.0.10.1", {"north.example": 'users = ["nora"]'}, mt2=True, extra=_NORTH),
+    SitePlan(
+        "transit",
+        "127.0.11.1",
+        {"transit.example": 'users = ["tina"]'},
+        mt2=True,
+        fronts=("south.example",),
+        extra=_TRANSIT,
+    ),
+    SitePlan(
+        "south",
+        "127.0.12.1",
+        {"south.example": 'users = ["sven", "vera"]'},
+        mt2=True,
+        published=False,
+        extra=_SOUTH,
     ),
 )  # fmt: skip
 """All of them; `delta` comes up late, and others are told when."""

@@ -14,13 +14,14 @@ from typing import Any
 
 from outrider.playground.amtp_scenes import AMTP_SCENES
 from outrider.playground.internet import Internet
+from outrider.playground.mt2_scenes import MT2_SCENES
 from outrider.playground.people import PASSWORD, settle_in
 from outrider.playground.plans import PLANS
 from outrider.playground.scenes import SMTP_SCENES, Scene
 from outrider.playground.site import AMTP_PORT, SMTP_PORT, SUBMISSION_PORT
 from outrider.playground.stage import Outcome, Stage
 
-SCENES = (*SMTP_SCENES, *AMTP_SCENES)
+SCENES = (*SMTP_SCENES, *AMTP_SCENES, *MT2_SCENES)
 
 
 async def play(*, once: bool) -> bool:
@@ -107,7 +108,9 @@ def _invitation(internet: Internet) -> str:
     outrider = (
         os.path.relpath(program) if program.name == "outrider" else f"{sys.executable} -m outrider.cli.main"
     )
-    alpha, beta, bank, mallory = (internet.sites[name] for name in ("alpha", "beta", "bank", "mallory"))
+    alpha, beta, bank, mallory, south = (
+        internet.sites[name] for name in ("alpha", "beta", "bank", "mallory", "south")
+    )
     return f"""
 The sites go on running. Try, in another terminal:
 
@@ -123,6 +126,8 @@ The sites go on running. Try, in another terminal:
   openssl s_client -quiet -crlf -connect {beta.plan.address}:{AMTP_PORT} -bind {bank.plan.address} \\
         -cert {bank.folder}/host.pem -key {bank.folder}/host.key
         # then: EHLO {bank.plan.hostname}, and MAIL FROM:<teller@bank.example> MPC=com/customer
+  {outrider} trace show --config {south.config} {south.folder}/mail/south.example/sven/new/FILE
+  {outrider} extension list --config {south.config}
   tail -f {alpha.folder}/log
 
 Ctrl-C ends it and removes everything."""

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from outrider.config.loader import load
+from outrider.extension_state.choices import open_store
+from outrider.extension_state.store import ExtensionStore
+from outrider.playground.packages import packages
 from outrider.runtime.control import CommandRefused, NoServer, call
 
 SMTP_PORT = 2525
@@ -21,6 +25,8 @@ AMTP_PORT = 10125
 """Of public connections, the same at every site (AMTP-6)."""
 PRIVATE_PORT = 10126
 """Of private connections; another one, because it may be (AMTP-19)."""
+MT2_PORT = 10127
+"""None was ever assigned; the SRV records say it (MT2-27)."""
 PUBLIC = "public"
 """What the CA is called that everybody trusts."""
 
@@ -40,6 +46,8 @@ class SitePlan:
     qmtp: bool = False
     amtp: bool = False
     """It takes public AMTP connections, and SRV records say so."""
+    mt2: bool = False
+    """It takes MT2, and SRV records say so."""
     takes_private: str = ""
     """The private network whose members may connect to its port for private connections."""
     member_of: tuple[str, ...] = ()
@@ -69,14 +77,22 @@ class SitePlan:
 
     @property
     def certified_names(self) -> list[str]:
-        """What its public certificate says: the host, and the domains it takes mail for by AMTP (AMTP-5)."""
-        return [self.hostname, *(domain for domain in self.amtp_domains if domain not in self.unproven)]
+        """What its public certificate says: the host, and the domains that DNS names it for (AMTP-5)."""
+        domains = dict.fromkeys((*self.amtp_domains, *self.mt2_domains))
+        return [self.hostname, *(domain for domain in domains if domain not in self.unproven)]
 
     @property
     def amtp_domains(self) -> tuple[str, ...]:
-        """For which DNS names it as the first choice."""
-        if not self.amtp:
-            return ()
+        """For which DNS names it as the first choice of those that take AMTP."""
+        return self._first_choice_for if self.amtp else ()
+
+    @property
+    def mt2_domains(self) -> tuple[str, ...]:
+        """For which DNS names it as the one that takes MT2."""
+        return self._first_choice_for if self.mt2 else ()
+
+    @property
+    def _first_choice_for(self) -> tuple[str, ...]:
         return (*(self.domains if self.published else ()), *self.fronts)
 
 
@@ -111,7 +127,34 @@ class Site:
         """Start its server; `Internet.start_site` also waits for it."""
         command = [sys.executable, "-m", "outrider.cli.main", "serve", "--config", os.fspath(self.config)]
         with (self.folder / "stderr").open("wb") as stderr:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=self.environment
+            )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of its programs: with packages that the playground has laid down and nobody has installed."""
+        paths = [*packages(self.folder.parent), os.environ.get("PYTHONPATH", "")]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+    def outrider(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of `outrider` with its configuration; blocks."""
+        command = [sys.executable, "-m", "outrider.cli.main", *words, "--config", os.fspath(self.config)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment)
+
+    def ask(self, command: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        """A command of its control socket. Raises NoServer, CommandRefused."""
+        return list(call(self.folder / "data", command, arguments))
+
+    @contextlib.contextmanager
+    def extension_choices(self) -> Iterator[ExtensionStore]:
+        """What its users have chosen, as `outrider extension` and `outrider consent` open it."""
+        loaded = load(self.config)
+        store = open_store(loaded.config, self.folder / "data")
+        try:
+            yield store
+        finally:
+            store.close()
 
     def mailbox(self, user: str, domain: str) -> list[Path]:
         """What has arrived for a user."""
@@ -163,6 +206,8 @@ def _listeners(plan: SitePlan) -> Iterator[str]:
         yield _listener("qmtp", plan.address, QMTP_PORT)
     if plan.amtp:
         yield _listener("amtp", plan.address, AMTP_PORT)
+    if plan.mt2:
+        yield _listener("mt2", plan.address, MT2_PORT)
     if plan.takes_private:
         yield _listener("amtp", plan.address, PRIVATE_PORT) + "private = true\n"
 

@@ -88,13 +88,19 @@ class Stage:
             client.ehlo_or_helo_if_needed()
             return transact(client, sender, recipients, octets, options)
 
-    async def hand_in(self, at: str, message: EmailMessage, sender: str, recipient: str) -> str:
+    async def hand_in(self, at: str, message: EmailMessage | bytes, sender: str, recipient: str) -> str:
         """Give mail to a site from its own office; the queue id. Raises Refused."""
         office = self.site(at).plan.office
         return await self.approach(at, office, f"office.{at}.example", message, sender, recipient)
 
     async def approach(
-        self, at: str, source: str, name: str, message: EmailMessage, sender: str, recipient: str
+        self,
+        at: str,
+        source: str,
+        name: str,
+        message: EmailMessage | bytes,
+        sender: str,
+        recipient: str,
     ) -> str:
         """Send by plain SMTP from any address, under any name; the queue id. Raises Refused."""
 
