@@ -19,7 +19,7 @@ from outrider.identity.seals import (
     read_seal,
     seal_digest,
 )
-from outrider.identity.user_certificates import process_address
+from outrider.identity.user_certificates import PROCESS
 from outrider.model.envelope import Notify
 from tests.identity.mt2_papers import NOW, Site, draft, handover, recipient, three_hops, verified
 
@@ -114,7 +114,7 @@ def test_a_hundred_hops_are_the_most() -> None:
 @pytest.mark.covers("MT2-22")
 def test_a_control_message_is_sealed_by_process() -> None:
     """The core by the domain's own user, the way by the host."""
-    process = SITE.user(process_address("a.example"))
+    process = SITE.user(f"{PROCESS}@a.example")
     envelope = draft(objects=(), sender=None, extensions=())
     core = process.sealer.seal_core(envelope, handover("process@a.example", "mx.a.example"), NOW)
     at_a = handover("mx.a.example", "mx.d.example", "process@a.example")
