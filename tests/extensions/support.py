@@ -85,10 +85,11 @@ class Site:
         identities: frozenset[str] = frozenset({"mx.a.example", "ann@a.example"}),
         objects: tuple[ObjectFacts, ...] = (),
         report: bool = False,
+        sender_is_claimed: bool = False,
     ) -> EnvelopeFacts:
         return EnvelopeFacts(
-            "m1@mx.a.example", transfer, sender, recipients, self.now, self.now,
-            peer="mx.a.example", identities=identities, objects=objects, report=report,
+            "m1@mx.a.example", transfer, sender, recipients, self.now, self.now, peer="mx.a.example",
+            identities=identities, objects=objects, report=report, sender_is_claimed=sender_is_claimed,
         )  # fmt: skip
 
     def mail(self, *recipient: Carried, delivery: tuple[Carried, ...] = (), **facts: object) -> DeliveredMail:

@@ -168,6 +168,10 @@ async def test_standing_consent_is_for_proven_senders_and_denial_is_silent(tmp_p
         forged = here.mail(Carried(OID, "hello"), identities=frozenset({"mx.evil.example"}))
         assert await here.desk.received(forged) == ()
         assert here.told.heard[-1][0] == "asked", "whoever only claims to be Ann has not got her consent"
+        host = frozenset({"mx.a.example"})
+        claimed = here.mail(Carried(OID, "hi"), identities=host, sender_is_claimed=True)
+        assert await here.desk.received(claimed) == (), "her own host has only taken her word"
+        assert await here.desk.received(here.mail(Carried(OID, "ho"), identities=host))
         await _choose(here, Consent.DENIED)
         assert await here.desk.received(here.mail(Carried(OID, "again"))) == ()
         assert here.told.heard[-1] == ("ignored", "echo", "ben@b.example has denied it")

@@ -60,6 +60,20 @@ def wait_waiting(server: OutriderServer, user: str) -> dict[str, Any]:
     return row
 
 
+@pytest.fixture
+def near(address: str, tmp_path: Path) -> dict[str, Any]:
+    """Of alpha: a submission port, at which Ann has a password."""
+    users = tmp_path / "users"
+    config = tmp_path / "outrider.toml"
+    config.write_text(to_toml({**site("alpha.example", address), "data_dir": str(tmp_path / "data")}))
+    with config.open("a") as file:
+        file.write(f'\n[auth]\nusers_file = "{users}"\n')
+    words = ("user", "add", "ann", "--sender", ANN, "--config", str(config))
+    subprocess.run([OUTRIDER, *words], input=b"a long password\n", check=True, cwd=tmp_path)
+    listeners = [{"protocol": one, "address": address} for one in ("smtp", "submission")]
+    return {"auth": {"users_file": str(users)}, "listeners": listeners}
+
+
 @pytest.mark.covers("MT2-21a", "MT2-2")
 def test_a_probe_comes_back_from_the_hop(address: str, authority: CertificateAuthority) -> None:
     with sites(address, authority) as (alpha, beta):
@@ -184,18 +198,37 @@ def test_what_a_trap_caught_is_refused_to_others(
 
 @pytest.mark.covers("MT2-21c")
 def test_a_stranger_waits_until_he_has_answered(
-    address: str, authority: CertificateAuthority, swaks_client: Swaks
+    address: str, authority: CertificateAuthority, near: dict[str, Any]
 ) -> None:
-    both = {"enabled": ["challenge"]}
-    with sites(address, authority, both, both) as (alpha, beta):
+    near["mt2"] = {"extensions": {"enabled": ["challenge"]}}
+    far = {"mt2": {"extensions": {"enabled": ["challenge"]}}}
+    with mt2_pair(address, loopback_address(), authority, alpha=near, beta=far) as (alpha, beta, _):
         beta.cli("extension", "enable", "challenge", "--user", BOB)
         alpha.cli("extension", "enable", "challenge", "--user", ANN)
-        hand_over(swaks_client, address, BOB)
+        _submit(address, CONTENT)
         row = wait_waiting(alpha, ANN)
         assert "asks whether you have written to him" in row["text"]
         assert not mailbox(beta, "bob")
         alpha.cli("consent", "allow", str(row["number"]))
         assert len(wait_mailbox(beta, "bob")) == 1
+
+
+@pytest.mark.covers("MT2-21c", "MT2-28c")
+def test_nobody_is_challenged_whose_own_host_only_took_his_word(
+    address: str, authority: CertificateAuthority, swaks_client: Swaks
+) -> None:
+    """Alpha seals what came to it by SMTP as Ann's claim; Ann may never have written."""
+    both = {"enabled": ["challenge"]}
+    with sites(address, authority, both, both) as (alpha, beta):
+        beta.cli("extension", "enable", "challenge", "--user", BOB)
+        alpha.cli("extension", "enable", "challenge", "--user", ANN)
+        hand_over(swaks_client, address, BOB)
+        beta.wait_event("deferred")
+        assert not mailbox(beta, "bob")
+        # A challenge would be stored with the deferral: it is neither in the queue nor gone already.
+        assert len(json_rows(beta, "queue", "list")) == 1
+        assert not beta.log_events("relayed")
+        assert not waiting(alpha, ANN)
 
 
 @pytest.mark.covers("MT2-21c")
@@ -225,17 +258,8 @@ def test_an_unknown_critical_extension_refuses_the_message(
 
 @pytest.mark.covers("MT2-21b")
 def test_a_notification_tells_that_it_is_in_the_mailbox(
-    address: str, authority: CertificateAuthority, tmp_path: Path
+    address: str, authority: CertificateAuthority, near: dict[str, Any]
 ) -> None:
-    users = tmp_path / "users"
-    config = tmp_path / "outrider.toml"
-    config.write_text(to_toml({**site("alpha.example", address), "data_dir": str(tmp_path / "data")}))
-    with config.open("a") as file:
-        file.write(f'\n[auth]\nusers_file = "{users}"\n')
-    words = ("user", "add", "ann", "--sender", ANN, "--config", str(config))
-    subprocess.run([OUTRIDER, *words], input=b"a long password\n", check=True, cwd=tmp_path)
-    listeners = [{"protocol": one, "address": address} for one in ("smtp", "submission")]
-    near = {"auth": {"users_file": str(users)}, "listeners": listeners}
     with mt2_pair(address, loopback_address(), authority, alpha=near) as (alpha, beta, _):
         _submit(address, b"MT2-Notification: delivered\r\n" + CONTENT)
         [message] = wait_mailbox(beta, "bob")

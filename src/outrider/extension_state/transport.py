@@ -103,7 +103,7 @@ class ListCommandReader:
             word = await self._desk.list_command(mail)
         except ExtensionUnavailable as error:
             raise NotNow(str(error)) from error
-        return Command(word, sender, sender_is_proven(sender, found.facts.identities)) if word else None
+        return Command(word, sender, sender_is_proven(sender, found.facts)) if word else None
 
 
 class ExtendingTransport:
@@ -241,4 +241,5 @@ def envelope_facts(envelope: LayeredEnvelope, message: StoredMessage, now: float
         identities,
         tuple(ObjectFacts(one.media_type, one.sha256.hex(), one.length) for one in envelope.objects),
         envelope.report is not None,
+        facts.value("mt2.sender.claimed", Provenance.PROVEN) is True,
     )

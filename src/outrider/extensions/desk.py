@@ -299,7 +299,7 @@ class Desk:
         asks: Mapping[Address, str],
         data: str,
     ) -> None:
-        proven = sender_is_proven(sender, facts.identities)
+        proven = sender_is_proven(sender, facts)
         for user, text in asks.items():
             key, peer = user_key(user), user_key(sender)
             if await self._choices.consent(extension.name, key, peer) is Consent.DENIED:
@@ -524,7 +524,7 @@ class Desk:
 
     def _request(self, mail: DeliveredMail, sender: Address, data: str) -> RecipientRequest:
         facts = mail.envelope
-        proven = sender_is_proven(sender, facts.identities)
+        proven = sender_is_proven(sender, facts)
         return RecipientRequest(mail.user, sender, facts.message_id, data, facts.now, proven)
 
     def _is_on(self, oid: str) -> bool:
@@ -580,12 +580,13 @@ def set_up(
         raise ValueError(f"{min(unknown)}: there is no such extension; see `outrider extension list`")
 
 
-def sender_is_proven(sender: Address, identities: frozenset[str]) -> bool:
-    """Whether one of the proven names is the sender's address, or a host of the sender's own domain
-    (MT2-22)."""
+def sender_is_proven(sender: Address, facts: EnvelopeFacts) -> bool:
+    """Whether one of the proven names is the sender's address, or a host of the sender's own domain that
+    does not say itself that the sender was only claimed (MT2-22, MT2-28c)."""
     domain = sender.domain
-    hosts = (one for one in identities if "@" not in one)
-    return user_key(sender) in identities or any(one == domain or one.endswith(f".{domain}") for one in hosts)
+    hosts = (one for one in facts.identities if "@" not in one)
+    of_domain = any(one == domain or one.endswith(f".{domain}") for one in hosts)
+    return user_key(sender) in facts.identities or (of_domain and not facts.sender_is_claimed)
 
 
 def plain(text: str) -> str:

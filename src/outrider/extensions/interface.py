@@ -113,6 +113,8 @@ class EnvelopeFacts:
     objects: tuple[ObjectFacts, ...] = ()
     report: bool = False
     """It is a control message: it is never answered with another (MT2-2)."""
+    sender_is_claimed: bool = False
+    """The host that sealed the message first has taken the sender's word for who he is (MT2-28c)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,6 +332,14 @@ CATALOGUE: dict[str, FactKind] = {
             "The address whose own certificate has sealed the message; absent where a host did.",
         ),
         FactKind(
+            "mt2.sender.claimed",
+            _T.FLAG,
+            _S.SENDER,
+            _P,
+            "True where the host that sealed the message first says that it took the sender's word for who "
+            "he is; absent otherwise.",
+        ),
+        FactKind(
             "mt2.report",
             _T.FLAG,
             _S.SENDER,

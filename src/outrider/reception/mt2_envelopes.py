@@ -162,6 +162,7 @@ class EnvelopeJudge:
             expires=float(envelope.expiry),
             peer=transfer.peer,
             identities=names | (trace.signers if trace is not None else frozenset()),
+            sender_is_claimed=trace is not None and trace.sender_is_claimed,
             objects=tuple(
                 ObjectFacts(one.media_type, one.sha256.hex(), one.length) for one in envelope.objects
             ),
@@ -226,9 +227,6 @@ class EnvelopeJudge:
         if judged.facts.identities:
             names = tuple(sorted(judged.facts.identities))
             known.append(Fact("mt2.identities", names, Provenance.PROVEN, "the session and the seals"))
-        if judged.facts.identities:
-            names = tuple(sorted(judged.facts.identities))
-            known.append(Fact("mt2.identities", names, Provenance.PROVEN, "HELO and seals"))
         known += (fact for fact in judged.said.facts if fact.name != "mt2.extensions")
         return known
 

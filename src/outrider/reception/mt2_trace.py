@@ -44,6 +44,8 @@ class JudgedTrace:
     """Of one that is not good: the first place and what is wrong there, in a sentence for peer and log."""
     signers: frozenset[str] = frozenset()
     """Proven names of those who sealed it."""
+    sender_is_claimed: bool = False
+    """The host that sealed it first says that it took the sender's word for who he is (MT2-28c)."""
 
     @property
     def is_good(self) -> bool:
@@ -104,12 +106,15 @@ def judged(report: TraceReport, now: float) -> JudgedTrace:
     core = report.hops[0] if report.core is not None and report.hops[0].how else None
     if core is not None and "@" in core.seal.by:
         facts.append(Fact("mt2.sender", core.seal.by, Provenance.PROVEN, f"sealed; {core.how}", now))
+    claimed = report.core is not None and report.core.verified.get("sender") == "claimed"
+    if claimed:
+        facts.append(Fact("mt2.sender.claimed", True, Provenance.PROVEN, "says who sealed it first", now))
     if report.is_good:
         facts.append(Fact("mt2.trace", "good", Provenance.PROVEN, _HOW, now))
-        return JudgedTrace("good", tuple(facts), signers=frozenset(names))
+        return JudgedTrace("good", tuple(facts), signers=frozenset(names), sender_is_claimed=claimed)
     first = report.findings[0]
     word = "unsealed" if first.problem is Problem.UNSEALED else "broken"
     places = tuple(dict.fromkeys(one.place for one in report.findings))[:MAX_PLACES]
     facts.append(Fact("mt2.trace", word, Provenance.PROVEN, first.text, now))
     facts.append(Fact("mt2.trace.place", places, Provenance.PROVEN, first.text, now))
-    return JudgedTrace(word, tuple(facts), f"{first.place}: {first.text}", frozenset(names))
+    return JudgedTrace(word, tuple(facts), f"{first.place}: {first.text}", frozenset(names), claimed)
