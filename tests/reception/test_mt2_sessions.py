@@ -39,6 +39,7 @@ async def test_a_host_that_proves_nothing_is_refused() -> None:
         session = await rig.greeted()
         cases = {
             Mt2Check.HOST_NAME: codes.HOST_NAME_MISMATCH,
+            Mt2Check.PROOF: codes.PROOF_FAILED,
             Mt2Check.LOOKUP_FAILED: codes.IDENTITY_NOT_CHECKED,
             Check.EXPIRED: codes.INVALID_HOST_CERTIFICATE,
         }

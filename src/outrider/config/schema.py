@@ -500,7 +500,8 @@ class Mt2(Section, frozen=True):
     """Verify the seals of mail that comes in; rules use what is found (MT2-23a)."""
     hidden_part: bool = True
     """Mail that came by MT2 and leaves by SMTP takes its objects with it (MT2-28b); mailboxes keep them too
-    (MT2-29)."""
+    (MT2-29). Not where the envelope names somebody, beside the one recipient, whom To and Cc do not name: that would
+    show a blind copy."""
     encrypt_headers: dict[str, str] = field(default_factory=dict)
     """Address or domain to the PEM file of the certificate that its headers are encrypted for (MT2-4), for mail of
     our own."""

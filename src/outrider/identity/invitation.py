@@ -76,6 +76,9 @@ class _Payload(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     expires: int
 
 
+_PAYLOAD = msgspec.json.Decoder(_Payload)
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """An invitation whose signature is good, with its document."""
@@ -116,7 +119,7 @@ def is_partner_name(text: str) -> bool:
 
 def _parse(payload: bytes) -> Invitation:
     try:
-        raw = msgspec.json.decode(payload, type=_Payload)
+        raw = _PAYLOAD.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError("the invitation has unknown or missing parts") from error
     if not is_partner_name(raw.name):

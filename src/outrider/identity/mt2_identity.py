@@ -26,6 +26,8 @@ Kind = Literal["host", "user"]
 class Mt2Check(Enum):
     """Why an identity is not proven, beside the checks of every certificate (`checks.Check`)."""
 
+    PROOF = "proof"
+    """What HELO brought does not show that the peer has the key: of another connection, of another key."""
     HOST_NAME = "host-name"
     """The certificate is not for the host that the peer says it is."""
     ADDRESS = "address"
@@ -119,6 +121,7 @@ _PEER_WORDS: dict[AnyCheck, str] = {
     Check.PURPOSE: "The certificate is for another purpose",
     Check.REVOKED: "The certificate was revoked",
     Check.CRL_STALE: "The certificate cannot be checked now",
+    Mt2Check.PROOF: "The proof of the key is not valid",
     Mt2Check.HOST_NAME: "The certificate is for another host",
     Mt2Check.ADDRESS: "The certificate is for another address",
     Mt2Check.LOOKUPS_EXHAUSTED: "The certificate cannot be checked now",

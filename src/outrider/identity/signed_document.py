@@ -74,6 +74,10 @@ class _Flattened(msgspec.Struct, forbid_unknown_fields=True):
     signature: str
 
 
+_HEADER = msgspec.json.Decoder(_Header)
+_FLATTENED = msgspec.json.Decoder(_Flattened)
+
+
 def sign_document(payload: bytes, kind: str, certificate_pem: bytes, key_pem: bytes) -> bytes:
     """The signed document as JSON text. `kind` is its ``typ``; the certificate's file holds its chain too.
 
@@ -100,8 +104,8 @@ def read_document(octets: bytes, kind: str) -> SignedDocument:
     if len(octets) > MAX_OCTETS:
         raise DocumentError("the file is too large")
     try:
-        flattened = msgspec.json.decode(octets, type=_Flattened)
-        header = msgspec.json.decode(_decode(flattened.protected), type=_Header)
+        flattened = _FLATTENED.decode(octets)
+        header = _HEADER.decode(_decode(flattened.protected))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError("the file is no signed document") from error
     if header.typ != kind:

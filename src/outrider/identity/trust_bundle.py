@@ -84,6 +84,9 @@ class _Payload(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     sets: tuple[_Set, ...]
 
 
+_PAYLOAD = msgspec.json.Decoder(_Payload)
+
+
 def write_bundle(bundle: TrustBundle, certificate_pem: bytes, key_pem: bytes) -> bytes:
     """The signed file. Raises DocumentError for what nobody would accept, or files that do not fit."""
     payload = {
@@ -108,7 +111,7 @@ def read_bundle(octets: bytes) -> ReceivedBundle:
 
 def _parse(payload: bytes) -> TrustBundle:
     try:
-        raw = msgspec.json.decode(payload, type=_Payload)
+        raw = _PAYLOAD.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError("the bundle has unknown or missing parts") from error
     names = [raw.name, *(one.name for one in raw.sets)]

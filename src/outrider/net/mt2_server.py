@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from outrider.identity.checks import Check
 from outrider.identity.jws import Signer
-from outrider.identity.mt2_identity import Found, Mt2Identity, Mt2IdentityFailure
+from outrider.identity.mt2_identity import Found, Mt2Check, Mt2Identity, Mt2IdentityFailure
 from outrider.identity.mt2_proof import ProofError, ProofTerms, check_proof, make_proof
 from outrider.net.listener import AcceptedConnection
 from outrider.net.mt2_callers import Caller, Callers
@@ -219,11 +219,12 @@ class Mt2ServerProtocol(Mt2Connection):
                 event.certificate, "client", self._nonce, self.channel_binding, self._service.names
             )
         except ProofError as error:
-            return _unproven(str(error))
+            return Mt2IdentityFailure(Mt2Check.PROOF, str(error))
         if shown and shown[0] != proof.chain[0]:
-            return _unproven("the proof and the TLS certificate are of different certificates")
+            reason = "the proof and the TLS certificate are of different certificates"
+            return Mt2IdentityFailure(Mt2Check.PROOF, reason)
         if event.host and event.host.lower() != proof.client.lower():
-            return _unproven("HELO and the proof name different hosts")
+            return Mt2IdentityFailure(Mt2Check.PROOF, "HELO and the proof name different hosts")
         return await self._by_chain(proof.chain, proof.client)
 
     async def _by_chain(self, chain: tuple[bytes, ...], name: str | None) -> Found:

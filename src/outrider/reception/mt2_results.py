@@ -79,7 +79,8 @@ def not_identified(failure: Mt2IdentityFailure) -> Result:
         return err(codes.IDENTITY_NOT_CHECKED, text=failure.peer_text)
     if failure.check in _CERTIFICATE_OF_OTHER:
         return err(codes.HOST_NAME_MISMATCH, text=failure.peer_text)
-    return err(codes.INVALID_HOST_CERTIFICATE, text=failure.peer_text)
+    code = codes.PROOF_FAILED if failure.check is Mt2Check.PROOF else codes.INVALID_HOST_CERTIFICATE
+    return err(code, text=failure.peer_text)
 
 
 def from_extension(said: Refusal) -> Result:
