@@ -1,6 +1,6 @@
 """A relay that passes every octet on after a fixed time, each way, in order: distance, without a rate limit.
 
-``python -m tests.peers.delay_relay ADDRESS PORT TO_ADDRESS TO_PORT SECONDS`` runs one; it says ``ready`` when
+``python tests/peers/delay_relay.py ADDRESS PORT TO_ADDRESS TO_PORT SECONDS`` runs one; it says ``ready`` when
 it listens. It is a process of its own, so that neither side's event loop is what delays.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import subprocess
 import sys
 from collections import deque
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -27,7 +28,7 @@ class DelayRelay:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, *self._words], stdout=subprocess.PIPE
+            [sys.executable, str(Path(__file__).resolve()), *self._words], stdout=subprocess.PIPE
         )
         assert self._process.stdout is not None
         if self._process.stdout.readline() != b"ready\n":

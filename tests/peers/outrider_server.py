@@ -53,8 +53,8 @@ class OutriderServer:
         self._environment = {**os.environ, **(environment or {})}
         self._ready_within_s = ready_within_s
         self._process: subprocess.Popen[bytes] | None = None
-        self._read = 0
-        """Octets of the log that are in `_logged` already: it is read once, however often it is asked for."""
+        self._read: dict[Path, int] = {}
+        """Octets of each log that are in `_logged` already: it is read once, however often it is asked."""
         self._logged: list[dict[str, object]] = []
 
     def __enter__(self) -> Self:
@@ -175,9 +175,14 @@ class OutriderServer:
         """Ask it to read its configuration again."""
         os.kill(self.pid, signal.SIGHUP)
 
+    @property
+    def logs(self) -> list[Path]:
+        """Where it writes: what it says on standard output and error."""
+        return [self._log_path]
+
     def log(self) -> str:
-        """Return all that it has written on standard output and error."""
-        return self._log_path.read_bytes().decode(errors="replace") if self._log_path.exists() else ""
+        """Return all that it has written."""
+        return "".join(one.read_bytes().decode(errors="replace") for one in self.logs if one.exists())
 
     def log_events(self, event: str | None = None) -> list[dict[str, object]]:
         """Return the logged events, or those of one name; lines that are no JSON object are left out."""
@@ -185,17 +190,12 @@ class OutriderServer:
         return [entry for entry in self._logged if event in (None, entry.get("event"))]
 
     def _read_on(self) -> None:
-        with contextlib.suppress(FileNotFoundError), self._log_path.open("rb") as log:
-            log.seek(self._read)
-            lines, _, _ = log.read().rpartition(b"\n")
-        if not lines:
-            return
-        self._read += len(lines) + 1
-        for line in lines.split(b"\n"):
-            with contextlib.suppress(ValueError):
-                entry = json.loads(line)
-                if isinstance(entry, dict):
-                    self._logged.append(entry)
+        for path in self.logs:
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as log:
+                log.seek(self._read.get(path, 0))
+                octets, ended, _ = log.read().rpartition(b"\n")
+                self._read[path] = self._read.get(path, 0) + len(octets) + len(ended)
+                self._logged += _entries(octets)
 
     def wait_event(
         self, event: str, count: int = 1, patience_s: float = PATIENCE_S, **fields: object
@@ -233,6 +233,14 @@ class OutriderServer:
 def to_toml(table: Table) -> str:
     """Write nested tables, lists of tables and plain values as TOML."""
     return "".join(f"{line}\n" for line in _toml_lines(table, ()))
+
+
+def _entries(octets: bytes) -> Iterator[dict[str, object]]:
+    for line in octets.split(b"\n"):
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                yield entry
 
 
 def _toml_lines(table: Table, path: tuple[str, ...]) -> Iterator[str]:
