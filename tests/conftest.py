@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(f"covers unknown requirements: {', '.join(unknown)}", pytrace=False)
     if len(set(ids)) > MOST_IDS:
         pytest.fail(f"covers {len(set(ids))} requirements; a test may name {MOST_IDS}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _at_home() -> Iterator[None]:
+    """A test that runs a command in process may have changed the working directory: the next starts here."""
+    yield
+    os.chdir(Path(__file__).parents[1])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -22,10 +22,13 @@ from tests.spool.crash_child import INLINE_LIMIT, body_of, size_of
 ROUNDS = 30
 
 
+PROJECT = Path(__file__).parents[2]
+
+
 def start_child(directory: Path, *arguments: str, under: Iterable[str] = ()) -> subprocess.Popen[bytes]:
     """The child, its facts on a pipe."""
     command = [*under, sys.executable, "-m", "tests.spool.crash_child", str(directory), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PROJECT)
 
 
 def run_child(directory: Path, *arguments: str, under: Iterable[str] = ()) -> list[list[str]]:
