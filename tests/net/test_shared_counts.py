@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, ip_address
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -144,32 +146,45 @@ def test_processes_see_what_the_others_count() -> None:
 
 
 @pytest.mark.covers("SEC-90", "SMTP-9")
-def test_no_more_connections_than_allowed_however_many_processes_race() -> None:
-    counts, inside = SharedCounts(4), SharedCounts(4)
+def test_no_more_connections_than_allowed_however_many_processes_race(tmp_path: Path) -> None:
+    """Each writes down from when till when it was inside: totals read while others come and go would prove
+    nothing, for the rows are read one after the other."""
+    counts = SharedCounts(4)
     address = ip_address("192.0.2.7")
 
     def work(number: int) -> None:
         limits = ConnectionLimits(total=3, per_address=2, shared=counts.row(number))
-        here = inside.row(number)
+        inside, inside_from = array("q"), array("q")
         until = time.monotonic() + 0.5
         while time.monotonic() < until:
             if not limits.enter():
                 continue
-            here.add_all()
-            assert here.total_all() <= 3
+            came = time.monotonic_ns()
             if limits.enter_from(address):
-                here.add(b"address")
-                assert here.total(b"address") <= 2
-                here.remove(b"address")
+                inside_from.append(time.monotonic_ns())
+                inside_from.append(time.monotonic_ns())
                 limits.leave_from(address)
-            here.remove_all()
+            inside.extend((came, time.monotonic_ns()))
             limits.leave()
         assert limits.open == limits.open_from(address) == 0
+        (tmp_path / f"all.{number}").write_bytes(inside.tobytes())
+        (tmp_path / f"address.{number}").write_bytes(inside_from.tobytes())
 
     children = [in_child(lambda number=number: work(number)) for number in range(4)]  # type: ignore[misc]
     assert [wait(child) for child in children] == [0] * 4
+    assert 0 < most_at_once(tmp_path.glob("all.*")) <= 3
+    assert 0 < most_at_once(tmp_path.glob("address.*")) <= 2
     row = counts.row(0)
     assert row.total_all() == row.total(address.packed) == 0
+
+
+def most_at_once(files: Iterable[Path]) -> int:
+    """How many of the times written down - from, till, from, till - had one moment in common."""
+    steps = []
+    for file in files:
+        times = array("q", file.read_bytes())
+        steps += [(moment, -1 if number % 2 else 1) for number, moment in enumerate(times)]
+    return max(accumulate(step for _, step in sorted(steps)), default=0)
 
 
 @pytest.mark.covers("SEC-90", "SMTP-9")
