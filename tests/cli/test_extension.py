@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from outrider.cli.main import main
 from outrider.extension_state.store import ExtensionStore
 from outrider.extensions.choices import Waiting
-from outrider.lists.database import SqliteDatabase
+from outrider.tables.database import SqliteDatabase
 from tests.peers.outrider_server import to_toml
 from tests.system.sites import site
 

@@ -16,7 +16,7 @@ from outrider.extension_state.store import (
 )
 from outrider.extensions.choices import Waiting, identity_matches
 from outrider.extensions.interface import Consent
-from outrider.lists.database import SqliteDatabase, StoreUnavailable
+from outrider.tables.database import SqliteDatabase, StoreUnavailable
 
 NOW = 1_800_000_000.0
 OID = "2.25.1"

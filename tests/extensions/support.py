@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from outrider.extension_state.choices import StoredChoices, StoreThread
+from outrider.extension_state.choices import ExtensionStoreThread, StoredChoices
 from outrider.extension_state.store import ExtensionStore
 from outrider.extensions.desk import DeliveredMail, Desk, Place
 from outrider.extensions.interface import Carried, EnvelopeFacts, Extension, ObjectFacts
 from outrider.extensions.registry import Available, Registry
-from outrider.lists.database import SqliteDatabase
 from outrider.model.address import Address, parse_address
+from outrider.tables.database import SqliteDatabase
 
 NOW = 1_800_000_000.0
 ANN, BEN = parse_address("ann@a.example"), parse_address("ben@b.example")
@@ -44,7 +44,7 @@ class Told:
 class Site:
     """A desk with some extensions, its store, and its clock."""
 
-    def __init__(self, thread: StoreThread, extensions: tuple[Extension, ...]) -> None:
+    def __init__(self, thread: ExtensionStoreThread, extensions: tuple[Extension, ...]) -> None:
         self.thread = thread
         self.now = NOW
         self.told = Told()
@@ -99,7 +99,9 @@ class Site:
 @asynccontextmanager
 async def site(tmp_path: Path, *extensions: Extension) -> AsyncIterator[Site]:
     """Extensions that are all set up without options; `set_up` may be called again."""
-    thread = StoreThread(lambda: ExtensionStore(SqliteDatabase(tmp_path / "extensions.sqlite")))
+    thread = ExtensionStoreThread(
+        lambda: ExtensionStore(SqliteDatabase(tmp_path / "extensions.sqlite")), "extensions"
+    )
     made = Site(thread, extensions)
     made.set_up()
     try:

@@ -12,8 +12,7 @@ from outrider.config.schema import Config, Domain, MailingList
 from outrider.delivery.interface import Expansion, Job
 from outrider.lists.mailing import Mailing
 from outrider.lists.settings import MailList, load_lists
-from outrider.lists.store import ListStore
-from outrider.lists.store_thread import StoreThread, open_store
+from outrider.lists.store import ListStore, ListStoreThread, open_list_store
 from outrider.lists.transport import ListTransport, NotNow, Parts
 from outrider.model.address import Address, parse_address
 from outrider.model.content import inline_content
@@ -130,7 +129,7 @@ class Rig:
         self.mailing = Mailing(
             self.config.hostname, tables, routes, lambda _: MessageId(f"MADE{next(counter):011d}")
         )
-        self.store = StoreThread(self.open_store)
+        self.store = ListStoreThread(self.open_store, "lists")
         self.lists = load_lists(self.config)
         self.transport = self.make_transport()
 
@@ -139,7 +138,7 @@ class Rig:
         return ListTransport(parts)
 
     def open_store(self) -> ListStore:
-        return open_store(self.config, self.folder)
+        return open_list_store(self.config, self.folder)
 
     async def moderate(self, message: str, approve: bool) -> bool:
         if self.queue_is_away:

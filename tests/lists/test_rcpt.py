@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from outrider.lists.database import StoreUnavailable
 from outrider.lists.rcpt import ListGate
-from outrider.lists.store import ListStore
-from outrider.lists.store_thread import StoreThread
+from outrider.lists.store import ListStore, ListStoreThread
 from outrider.model.address import parse_address
 from outrider.model.transaction import MailRequest
 from outrider.routing.list_addresses import list_address
+from outrider.tables.database import StoreUnavailable
 from tests.lists.conftest import MakeRig
 from tests.lists.support import Rig
 
@@ -42,13 +41,13 @@ async def test_wishes_and_reports_are_taken_from_anybody(rig: Rig) -> None:
 
 async def test_where_members_do_not_matter_they_are_not_looked_up(make_rig: MakeRig) -> None:
     rig = make_rig(posting="anyone")
-    rig.store = StoreThread(_broken)
+    rig.store = ListStoreThread(_broken, "lists")
     assert await refusal(rig, "staff") == ""
 
 
 @pytest.mark.covers("SMTP-6")
 async def test_a_store_that_cannot_be_used_is_temporary(rig: Rig) -> None:
-    rig.store = StoreThread(_broken)
+    rig.store = ListStoreThread(_broken, "lists")
     assert (await refusal(rig, "staff")).startswith("451 4.3.0 ")
     assert len(rig.observer.named("lists_failed")) == 1
 

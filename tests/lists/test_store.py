@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from outrider.lists.database import PostgresDatabase, SqliteDatabase, StoreUnavailable
 from outrider.lists.store import (
     WISH_LIFETIME_S,
     WISHES_PER_ADDRESS,
@@ -19,6 +18,7 @@ from outrider.lists.store import (
     Wish,
 )
 from outrider.model.address import parse_address
+from outrider.tables.database import PostgresDatabase, SqliteDatabase, StoreUnavailable
 
 LIST, NOW, DAY = "staff@alpha.example", 1_800_000_000.0, 86_400.0
 ANN, BOB = parse_address("ann@far.example"), parse_address("bob@far.example")
@@ -238,7 +238,7 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
 def test_another_that_holds_the_file_too_long_is_unavailability(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outrider.lists.database.BUSY_S", 0.05)
+    monkeypatch.setattr("outrider.tables.database.BUSY_S", 0.05)
     store = ListStore(SqliteDatabase(tmp_path / "lists.sqlite"))
     other = sqlite3.connect(tmp_path / "lists.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

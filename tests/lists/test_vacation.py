@@ -12,8 +12,7 @@ from outrider.config.schema import Config, Domain, MpcCodes, Vacation
 from outrider.delivery.interface import Expansion, Job
 from outrider.lists.mailing import Mailing
 from outrider.lists.responding import FRESH_S, Parts, Responder, RespondingTransport
-from outrider.lists.store import Away
-from outrider.lists.store_thread import StoreThread, open_store
+from outrider.lists.store import Away, ListStoreThread, open_list_store
 from outrider.lists.vacation import vacation_settings
 from outrider.message.header_fields import field_values
 from outrider.model.address import parse_address
@@ -64,7 +63,7 @@ class Desk:
             mpc=mpc or MpcCodes(),
         )
         self.tables = load_tables(self.config, lambda _: "")
-        self.store = StoreThread(lambda: open_store(self.config, folder))
+        self.store = ListStoreThread(lambda: open_list_store(self.config, folder), "lists")
         self.observer = Observer()
         self.inner = Mailbox()
         mailing = Mailing(

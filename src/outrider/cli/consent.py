@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from outrider.cli.asking import ask
-from outrider.cli.extension_store import extension_or_fail, opened, user_or_fail
-from outrider.cli.list_store import address_or_fail, prepared
+from outrider.cli.extension_store import extension_or_fail, user_or_fail
 from outrider.cli.options import config_option, json_option
 from outrider.cli.output import fail, print_rows
+from outrider.cli.tables import address_or_fail, opened, prepared
+from outrider.extension_state.choices import open_extension_store
 from outrider.extension_state.store import ExtensionStore
 from outrider.extensions.choices import ANYBODY, Waiting, user_key
 from outrider.extensions.interface import Consent
@@ -38,7 +39,7 @@ def list_(config_path: Path, user: str | None, as_json: bool) -> None:
     """Show what waits, and what has been said once for all."""
     assembly = prepared(config_path)
     who = "" if user is None else user_or_fail(assembly, user)
-    with opened(assembly) as store:
+    with opened(assembly, open_extension_store) as store:
         rows = [_waiting_row(one) for one in store.waiting(time.time(), who)]
         for name, one, sender, word in store.consents(who):
             rows.append({"user": one, "extension": name, "sender": sender, "word": word.value})
@@ -84,7 +85,7 @@ def deny(config_path: Path, what: tuple[str, ...], as_json: bool) -> None:
     if not _are_numbers(what):
         _say(config_path, what, Consent.DENIED, as_json=as_json)
         return
-    with opened(prepared(config_path)) as store:
+    with opened(prepared(config_path), open_extension_store) as store:
         rows = [_denied(store, int(number)) for number in what]
     print_rows(rows, (("number", "number"), ("result", "result")), as_json=as_json)
     if not all(row["changed"] for row in rows):
@@ -115,7 +116,7 @@ def _say(config_path: Path, what: tuple[str, ...], word: Consent, *, as_json: bo
     assembly: Assembly = prepared(config_path)
     who, name = user_or_fail(assembly, what[0]), extension_or_fail(what[1]).extension.name
     sender = ANYBODY if what[2] == ANYBODY else user_key(address_or_fail(what[2]))
-    with opened(assembly) as store:
+    with opened(assembly, open_extension_store) as store:
         store.set_consent(name, who, sender, word)
     row = {"user": who, "extension": name, "sender": sender, "word": word.value}
     print_rows([row], tuple((key, key) for key in row), as_json=as_json)

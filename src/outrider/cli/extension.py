@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from outrider.cli.asking import ask
-from outrider.cli.extension_store import extension_or_fail, opened, registry_or_fail, user_or_fail
-from outrider.cli.list_store import address_or_fail, prepared
+from outrider.cli.extension_store import extension_or_fail, registry_or_fail, user_or_fail
 from outrider.cli.options import config_option, json_option
 from outrider.cli.output import fail, print_rows
+from outrider.cli.tables import address_or_fail, opened, prepared
+from outrider.extension_state.choices import open_extension_store
 from outrider.extensions.base import SETTING_KEPT_S, setting_key
 from outrider.extensions.choices import Chosen
 from outrider.extensions.interface import MAX_DATA
@@ -40,7 +41,7 @@ def list_(config_path: Path, as_json: bool) -> None:
     assembly = prepared(config_path)
     from_start = frozenset(assembly.config.mt2.extensions.enabled)
     if assembly.data_dir.exists():
-        with opened(assembly) as store:
+        with opened(assembly, open_extension_store) as store:
             chosen = store.chosen(from_start)
     else:
         chosen = Chosen(allowed_from_start=from_start)
@@ -98,7 +99,7 @@ def _switch(
     if errors is not None and user is None:
         fail("--errors is a user's choice: name the user", 2)
     who = "" if user is None else user_or_fail(assembly, user)
-    with opened(assembly) as store:
+    with opened(assembly, open_extension_store) as store:
         store.set_enabled(name, who, enabled=enabled)
         if errors is not None:
             store.set_errors(name, who, wanted=errors)
@@ -136,7 +137,7 @@ def _grant(
     extension_or_fail(name)
     found = [_identity(text) for text in identities]
     rows = []
-    with opened(assembly) as store:
+    with opened(assembly, open_extension_store) as store:
         for identity in found:
             changed = store.grant(name, identity) if granted else store.revoke(name, identity)
             done, not_done = ("granted", "had it already") if granted else ("revoked", "never had it")
@@ -173,7 +174,7 @@ def set_(config_path: Path, name: str, user: str, setting: str, value: str) -> N
         fail(f"a setting has at most {MAX_DATA} characters", 2)
     key = setting_key(parse_address(user_or_fail(assembly, user)), setting)
     now = time.time()
-    with opened(assembly) as store:
+    with opened(assembly, open_extension_store) as store:
         if text:
             store.remember(one.extension.oid, key, text, now + SETTING_KEPT_S, now)
         else:

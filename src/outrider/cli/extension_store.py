@@ -1,41 +1,15 @@
-"""The extensions' store from the command line: opened directly, beside a running server or without one."""
+"""What commands about extensions find by the names they are given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from outrider.cli.list_store import address_or_fail
 from outrider.cli.output import fail
-from outrider.extension_state.choices import open_store
-from outrider.extension_state.store import ExtensionStore
+from outrider.cli.tables import address_or_fail
 from outrider.extensions.choices import user_key
 from outrider.extensions.registry import Available, Registry
-from outrider.lists.database import StoreUnavailable
 from outrider.model.address import Address
 from outrider.routing.local_users import Deliverable
 from outrider.runtime.assembly import Assembly
 from outrider.runtime.extension_finding import find_extensions
-from outrider.runtime.starting import drop_privileges
-
-
-@contextmanager
-def opened(assembly: Assembly) -> Iterator[ExtensionStore]:
-    """The store; the account becomes the server's, as files that root left in it would keep the server
-    out."""
-    if not assembly.data_dir.exists():
-        fail(f"{assembly.data_dir} does not exist: nothing has been served with this configuration")
-    drop_privileges(assembly)
-    try:
-        store = open_store(assembly.config, assembly.data_dir)
-    except StoreUnavailable as error:
-        fail(str(error))
-    try:
-        yield store
-    except StoreUnavailable as error:
-        fail(str(error))
-    finally:
-        store.close()
 
 
 def registry_or_fail() -> Registry:

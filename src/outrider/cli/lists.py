@@ -12,12 +12,12 @@ from typing import Any
 import click
 
 from outrider.cli.asking import ask
-from outrider.cli.list_store import address_or_fail, opened, prepared
 from outrider.cli.options import config_option, json_option
 from outrider.cli.output import fail, print_rows
+from outrider.cli.tables import address_or_fail, opened, prepared
 from outrider.config.problems import ConfigError
 from outrider.lists.settings import MailList, load_lists
-from outrider.lists.store import BATCH, ListStore, Member
+from outrider.lists.store import BATCH, ListStore, Member, open_list_store
 from outrider.model.address import Address
 from outrider.runtime.assembly import Assembly
 from outrider.runtime.commands import moment
@@ -126,7 +126,7 @@ def show(config_path: Path, name: str | None, as_json: bool) -> None:
     assembly = prepared(config_path)
     lists = load_lists(assembly.config)
     wanted = lists.values() if name is None else [_list(assembly, name)]
-    with opened(assembly) as store:
+    with opened(assembly, open_list_store) as store:
         rows = [_list_row(one, store) for one in wanted]
     columns = ("list", "mpc", "posting", "moderated", "subscription", "members", "suspended", "owners")
     print_rows(rows, tuple((key, key) for key in columns), as_json=as_json)
@@ -158,7 +158,7 @@ def members(config_path: Path, name: str, state: str | None, as_json: bool) -> N
     """List the members."""
     assembly = prepared(config_path)
     mail_list = _list(assembly, name)
-    with opened(assembly) as store:
+    with opened(assembly, open_list_store) as store:
         rows = (_member_row(one) for one in _all_members(store, mail_list))
         columns = tuple((key, key) for key in ("address", "state", "since", "how"))
         print_rows((row for row in rows if state in (None, row["state"])), columns, as_json=as_json)
@@ -171,7 +171,7 @@ def export(config_path: Path, name: str) -> None:
     """Print the members' addresses, one a line, as `import` reads them."""
     assembly = prepared(config_path)
     mail_list = _list(assembly, name)
-    with opened(assembly) as store:
+    with opened(assembly, open_list_store) as store:
         for one in _all_members(store, mail_list):
             click.echo(str(one.address))
 
@@ -210,7 +210,7 @@ def import_(config_path: Path, name: str, file: Any, dry_run: bool, as_json: boo
 def _subscribe(config_path: Path, name: str, found: list[Address], *, dry_run: bool, as_json: bool) -> None:
     assembly = prepared(config_path)
     mail_list = _list(assembly, name)
-    with opened(assembly) as store:
+    with opened(assembly, open_list_store) as store:
         rows = (_joined(store, mail_list, one, dry_run=dry_run) for one in found)
         print_rows(rows, (("address", "address"), ("result", "result")), as_json=as_json)
 
@@ -238,7 +238,7 @@ def unsubscribe(
     found = [address_or_fail(text) for text in addresses]
     assembly = prepared(config_path)
     mail_list = _list(assembly, name)
-    with opened(assembly) as store:
+    with opened(assembly, open_list_store) as store:
         rows = [_left(store, mail_list, one, dry_run=dry_run) for one in found]
     print_rows(rows, (("address", "address"), ("result", "result")), as_json=as_json)
     if not all(row["changed"] for row in rows):

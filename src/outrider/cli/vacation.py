@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from outrider.cli.list_store import address_or_fail, opened, prepared
 from outrider.cli.options import config_option, json_option
 from outrider.cli.output import fail, print_rows
-from outrider.lists.store import Away
+from outrider.cli.tables import address_or_fail, opened, prepared
+from outrider.lists.store import Away, open_list_store
 from outrider.lists.vacation import vacation_settings
 from outrider.model.address import Address
 from outrider.routing.local_users import Deliverable
@@ -53,7 +53,7 @@ def set_(
     assembly = prepared(config_path)
     who = _user(assembly, user)
     if not dry_run:
-        with opened(assembly) as store:
+        with opened(assembly, open_list_store) as store:
             store.set_away(who, away)
     print_rows([_row(who, away)], _COLUMNS, as_json=as_json)
 
@@ -66,7 +66,7 @@ def show(config_path: Path, user: str | None, as_json: bool) -> None:
     """Show who is away, or what is answered for one user (with --json the text too)."""
     assembly = prepared(config_path)
     who = None if user is None else _user(assembly, user)
-    with opened(assembly) as store:
+    with opened(assembly, open_list_store) as store:
         found = store.away()
     print_rows(
         [_row(name, away) for name, away in found.items() if who in (None, name)], _COLUMNS, as_json=as_json
@@ -82,7 +82,7 @@ def off(config_path: Path, user: str, dry_run: bool, as_json: bool) -> None:
     """Answer no more. Exit code 1 when the user was not away."""
     assembly = prepared(config_path)
     who = _user(assembly, user)
-    with opened(assembly) as store:
+    with opened(assembly, open_list_store) as store:
         was_away = who in store.away() if dry_run else store.end_away(who)
     if not was_away:
         fail(f"nothing is answered for {who}")

@@ -10,35 +10,26 @@ from outrider.config.schema import Config
 from outrider.extension_state.store import ExtensionStore
 from outrider.extensions.choices import Chosen, Waiting
 from outrider.extensions.interface import Consent, ExtensionUnavailable
-from outrider.lists.database import Database, PostgresDatabase, SqliteDatabase, StoreUnavailable
-from outrider.lists.store_thread import SerialThread
+from outrider.tables.database import StoreUnavailable, open_store
+from outrider.tables.serial_thread import SerialThread
 
 T = TypeVar("T")
 FILE: Final = Path("extensions") / "extensions.sqlite"
 """Below data_dir."""
 
-StoreThread = SerialThread[ExtensionStore]
+ExtensionStoreThread = SerialThread[ExtensionStore]
 
 
-def open_store(config: Config, data_dir: Path) -> ExtensionStore:
+def open_extension_store(config: Config, data_dir: Path) -> ExtensionStore:
     """The store that the settings mean. Raises StoreUnavailable."""
-    database: Database
-    if config.spool.backend == "postgresql":
-        database = PostgresDatabase(config.spool.dsn)
-    else:
-        database = SqliteDatabase(data_dir / FILE)
-    try:
-        return ExtensionStore(database)
-    except BaseException:
-        database.close()
-        raise
+    return open_store(ExtensionStore, config, data_dir, FILE)
 
 
 class StoredChoices:
     """Implements `extensions.choices.Choices`."""
 
     def __init__(
-        self, thread: StoreThread, clock: Callable[[], float], allowed_from_start: frozenset[str]
+        self, thread: ExtensionStoreThread, clock: Callable[[], float], allowed_from_start: frozenset[str]
     ) -> None:
         self._thread = thread
         self._clock = clock

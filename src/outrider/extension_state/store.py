@@ -12,7 +12,7 @@ from typing import Final
 
 from outrider.extensions.choices import ANYBODY, Chosen, Waiting
 from outrider.extensions.interface import Consent
-from outrider.lists.database import Database, Row, StoreUnavailable
+from outrider.tables.database import Database, Row, StoreUnavailable
 
 DAY_S = 86_400.0
 SCHEMA: Final = "1"

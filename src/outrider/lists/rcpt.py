@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from outrider.lists.database import StoreUnavailable
 from outrider.lists.gate import needs_membership, posting_refusal, size_refusal
 from outrider.lists.observer import ListsObserver
 from outrider.lists.settings import MailList
-from outrider.lists.store_thread import StoreThread
+from outrider.lists.store import ListStoreThread
 from outrider.model.address import Address
 from outrider.model.reply import Reply
 from outrider.model.transaction import MailRequest
 from outrider.routing.list_addresses import ListAddress, Purpose
+from outrider.tables.database import StoreUnavailable
 
 NOT_NOW = Reply(451, "4.3.0", "The list's members cannot be looked up now; try again later")
 
@@ -23,7 +23,9 @@ NOT_NOW = Reply(451, "4.3.0", "The list's members cannot be looked up now; try a
 class ListGate:
     """Implements `reception.parts.ListRefusals`."""
 
-    def __init__(self, lists: Mapping[str, MailList], store: StoreThread, observer: ListsObserver) -> None:
+    def __init__(
+        self, lists: Mapping[str, MailList], store: ListStoreThread, observer: ListsObserver
+    ) -> None:
         self._lists = lists
         self._store = store
         self._observer = observer

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from outrider.delivery.interface import Expansion, Job, LocalTransport
-from outrider.lists.database import StoreUnavailable
 from outrider.lists.mailing import Mailing
 from outrider.lists.observer import ListsObserver
-from outrider.lists.store import Away
-from outrider.lists.store_thread import StoreThread
+from outrider.lists.store import Away, ListStoreThread
 from outrider.lists.vacation import VacationSettings, answer, why_no_answer
 from outrider.model.address import Address
 from outrider.model.message import NewMessage, StoredMessage
 from outrider.model.result import DeliveryResult, Kind
 from outrider.routing.local_users import Deliverable, Mailbox, RecipientTable
+from outrider.tables.database import StoreUnavailable
 
 FRESH_S = 5.0
 """How long what is known of who is away is gone by: ordinary mail costs no look at the store."""
@@ -27,7 +26,7 @@ class Parts:
 
     settings: VacationSettings
     tables: RecipientTable
-    store: StoreThread
+    store: ListStoreThread
     mailing: Mailing
     observer: ListsObserver
     clock: Callable[[], float]

@@ -13,9 +13,15 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 
-from outrider.lists.database import Database, Row
+from outrider.config.schema import Config
 from outrider.model.address import Address, parse_address
+from outrider.tables.database import Database, Row, open_store
+from outrider.tables.serial_thread import SerialThread
+
+FILE = Path("lists") / "lists.sqlite"
+"""Below data_dir."""
 
 DAY_S = 86_400.0
 WISH_LIFETIME_S = 7 * DAY_S
@@ -329,3 +335,11 @@ def _member(row: Row) -> Member:
     return Member(
         int(number or 0), parse_address(str(address)), state == "active", float(joined_at or 0), str(how)
     )
+
+
+ListStoreThread = SerialThread[ListStore]
+
+
+def open_list_store(config: Config, data_dir: Path) -> ListStore:
+    """The store that the settings mean. Raises StoreUnavailable."""
+    return open_store(ListStore, config, data_dir, FILE)

@@ -19,15 +19,13 @@ from outrider.delivery.interface import Expansion, Job
 from outrider.delivery.local_content import was_delivered_to
 from outrider.lists import words
 from outrider.lists.automatic import automatic_mark, is_no_person, reports_failure, why_automatic
-from outrider.lists.database import StoreUnavailable
 from outrider.lists.distribution import APPROVED, Post, again, copies, read_post, rest_of, rest_route
 from outrider.lists.gate import class_refusal, size_refusal, waits_for_moderator
 from outrider.lists.letters import Letter
 from outrider.lists.mailing import Mailing
 from outrider.lists.observer import ListsObserver
 from outrider.lists.settings import MailList
-from outrider.lists.store import ListStore, Wish
-from outrider.lists.store_thread import StoreThread
+from outrider.lists.store import ListStore, ListStoreThread, Wish
 from outrider.lists.tokens import Tokens
 from outrider.message.header_fields import field_values
 from outrider.model.address import Address
@@ -35,6 +33,7 @@ from outrider.model.envelope import Arrival
 from outrider.model.message import NewMessage, StoredMessage
 from outrider.model.result import DeliveryResult, Kind
 from outrider.routing.list_addresses import ListAddress, Purpose, list_address
+from outrider.tables.database import StoreUnavailable
 
 T = TypeVar("T")
 
@@ -74,7 +73,7 @@ class Parts:
     """What the transport works with."""
 
     lists: Mapping[str, MailList]
-    store: StoreThread
+    store: ListStoreThread
     mailing: Mailing
     moderate: Moderate
     observer: ListsObserver

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from outrider.config.loader import load
-from outrider.extension_state.choices import open_store
+from outrider.extension_state.choices import open_extension_store
 from outrider.extension_state.store import ExtensionStore
 from outrider.playground.packages import packages
 from outrider.runtime.control import CommandRefused, NoServer, call
@@ -150,7 +150,7 @@ class Site:
     def extension_choices(self) -> Iterator[ExtensionStore]:
         """What its users have chosen, as `outrider extension` and `outrider consent` open it."""
         loaded = load(self.config)
-        store = open_store(loaded.config, self.folder / "data")
+        store = open_extension_store(loaded.config, self.folder / "data")
         try:
             yield store
         finally:

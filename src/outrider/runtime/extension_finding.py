@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
 from outrider.config.schema import Config
-from outrider.extension_state.choices import StoredChoices, StoreThread
+from outrider.extension_state.choices import ExtensionStoreThread, StoredChoices
 from outrider.extension_state.store import ExtensionStore
 from outrider.extensions.desk import Place, set_up
 from outrider.extensions.interface import GROUP, Extension
@@ -42,7 +42,7 @@ def check_extensions(config: Config) -> None:
     """Whether the settings fit what is installed. Raises ValueError that begins with the key."""
     settings = config.mt2.extensions
     from_start = frozenset(settings.enabled)
-    choices = StoredChoices(StoreThread(_never_opened), time.time, from_start)
+    choices = StoredChoices(ExtensionStoreThread(_never_opened, "extensions"), time.time, from_start)
     try:
         set_up(find_extensions(), place_of(config), settings.options, from_start, choices.memory)
     except ValueError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from outrider.delivery.interface import FreshMail, LocalTransport
-from outrider.extension_state.choices import StoredChoices, StoreThread, open_store
+from outrider.extension_state.choices import ExtensionStoreThread, StoredChoices, open_extension_store
 from outrider.extension_state.office import ExtensionOffice, OfficeRefused
 from outrider.extension_state.outbox import Outbox, Post
 from outrider.extension_state.transport import ExtendingTransport, ListCommandReader
@@ -40,7 +40,7 @@ class Extensions:
 
     def __init__(self, assembly: Assembly, observer: ExtensionObserver) -> None:
         config, data_dir = assembly.config, assembly.data_dir
-        self._store = StoreThread(lambda: open_store(config, data_dir), "extensions")
+        self._store = ExtensionStoreThread(lambda: open_extension_store(config, data_dir), "extensions")
         self._observer = observer
         self._present: tuple[Assembly, ExtensionParts] | None = None
 

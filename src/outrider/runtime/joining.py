@@ -27,7 +27,7 @@ from outrider.identity.authenticator import SaslAuthenticator
 from outrider.identity.client_certificate import ClientIdentifier
 from outrider.identity.login_limits import LoginLimits
 from outrider.identity.trace import SealPaths
-from outrider.lists.store_thread import StoreThread
+from outrider.lists.store import ListStoreThread
 from outrider.maillog.client_log import ClientLog
 from outrider.maillog.delegation_log import DelegationLog
 from outrider.maillog.delivery_log import DeliveryLog
@@ -117,7 +117,7 @@ class Core:
     logins: LoginLimits
     secret: bytes
     memory_is_short: Callable[[], bool]
-    lists: StoreThread
+    lists: ListStoreThread
     """Members of mailing lists, and who is away; opened when it is first needed."""
     extensions: Extensions
     """MT2 extensions and what they remember; opened likewise."""

@@ -14,7 +14,7 @@ from outrider.lists.rcpt import ListGate
 from outrider.lists.responding import Parts as ResponderParts
 from outrider.lists.responding import Responder, RespondingTransport
 from outrider.lists.settings import load_lists
-from outrider.lists.store_thread import StoreThread, open_store
+from outrider.lists.store import ListStoreThread, open_list_store
 from outrider.lists.transport import CommandReader, ListTransport, Moderate, NotNow
 from outrider.lists.transport import Parts as ListParts
 from outrider.lists.vacation import vacation_settings
@@ -27,13 +27,13 @@ _ANSWERING = ("maildir", "pipe")
 """Transports whose users may have their mail answered."""
 
 
-def make_list_store(assembly: Assembly) -> StoreThread:
+def make_list_store(assembly: Assembly) -> ListStoreThread:
     """Made once, at start; opened by whatever needs it first."""
     config, data_dir = assembly.config, assembly.data_dir
-    return StoreThread(lambda: open_store(config, data_dir))
+    return ListStoreThread(lambda: open_list_store(config, data_dir), "lists")
 
 
-def make_list_gate(assembly: Assembly, store: StoreThread, observer: ListsObserver) -> ListGate | None:
+def make_list_gate(assembly: Assembly, store: ListStoreThread, observer: ListsObserver) -> ListGate | None:
     """What reception asks about mail for lists; None where there are none."""
     lists = load_lists(assembly.config)
     return ListGate(lists, store, observer) if lists else None
@@ -43,7 +43,7 @@ def with_lists(
     transports: dict[str, LocalTransport],
     assembly: Assembly,
     mailing: Mailing,
-    store: StoreThread,
+    store: ListStoreThread,
     observer: ListsObserver,
     commands: CommandReader | None = None,
 ) -> dict[str, LocalTransport]:

@@ -6,6 +6,8 @@ import secrets
 import stat
 from pathlib import Path
 
+from outrider.delivery.durable_folders import sync_folder
+
 
 def write_private(path: Path, content: bytes) -> None:
     """Write `content` to `path` with mode 0600, whole or not at all, replacing what was there.
@@ -24,7 +26,7 @@ def write_private(path: Path, content: bytes) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def readable_by(path: Path, account: pwd.struct_passwd) -> bool:
@@ -49,12 +51,3 @@ def readable_by(path: Path, account: pwd.struct_passwd) -> bool:
     return may(real, stat.S_IRUSR, stat.S_IRGRP, stat.S_IROTH) and all(
         may(folder, stat.S_IXUSR, stat.S_IXGRP, stat.S_IXOTH) for folder in real.parents
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name as durable as the content."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -33,6 +33,7 @@ from typing import TypeVar
 
 import msgspec
 
+from outrider.delivery.durable_folders import sync_folder
 from outrider.model.content import Body, InlineBody
 from outrider.model.message import MessageId
 from outrider.spool.codec import Malformed, seal, unseal
@@ -189,8 +190,8 @@ class BodyFiles:
         self.directory.mkdir(mode=0o700, exist_ok=True)
         for number in range(256):
             (self.directory / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
-        sync_directory(self.directory)
-        sync_directory(self.directory.parent)
+        sync_folder(self.directory)
+        sync_folder(self.directory.parent)
 
     def writer(self, message: MessageId) -> BodyFileWriter:
         """A writer for a message's body."""
@@ -389,7 +390,7 @@ class BodyFileWriter:
             self._files.step("body created")
         finally:
             self._is_open.set()
-        sync_directory(path.parent)
+        sync_folder(path.parent)
         self._files.step("directory synced")
 
     def _begin_write_back(self, begin: int, size: int) -> None:
@@ -430,12 +431,3 @@ def device_error(error: OSError) -> SpoolUnavailable:
     """The device's refusal in the spool's words."""
     text = f"the spool's device refused: {error.strerror or error}"
     return SpoolFull(text) if error.errno in NO_ROOM else SpoolUnavailable(text)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make names made or removed in it durable. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

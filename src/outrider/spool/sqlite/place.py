@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from outrider.spool.bodies import sync_directory
+from outrider.delivery.durable_folders import sync_folder
 from outrider.spool.interface import SpoolUnavailable, UnsafeSettings
 
 DATABASE = "spool.db"
@@ -54,7 +54,7 @@ def _make_names_durable(directory: Path) -> None:
     name (FAULT-F4). Raises OSError."""
     for parent in directory.resolve().parents:
         try:
-            sync_directory(parent)
+            sync_folder(parent)
         except PermissionError:
             return  # who may not read it has made nothing in it
 
@@ -147,4 +147,4 @@ def write_epoch(directory: Path, epoch: int) -> None:
     finally:
         os.close(descriptor)
     temporary.rename(directory / EPOCH)
-    sync_directory(directory)
+    sync_folder(directory)

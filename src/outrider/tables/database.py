@@ -1,6 +1,6 @@
-"""Where the lists' tables are: a SQLite file of their own, or the database that a cluster's spool is in.
+"""Where such tables are: a SQLite file of their own, or the database that a cluster's spool is in.
 
-Every statement of `store.py` runs on both; here is what differs. Objects of this module belong to one thread.
+Every statement of a store runs on both; here is what differs. Objects of this module belong to one thread.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
+
+from outrider.config.schema import Config
 
 BUSY_S = 10.0
 """How long one worker waits for another's transaction, which takes milliseconds."""
 WAL_TRIES = 100
 
-Value = str | int | float | None
+S = TypeVar("S")
+Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
 
 
@@ -28,6 +31,8 @@ class StoreUnavailable(Exception):
 class Database(Protocol):
     """Statements in transactions; placeholders are ``?``."""
 
+    octets: str
+    """The column type of octets."""
     serial: str
     """The column type of a key that counts up and is never used twice."""
     alone: tuple[str, ...]
@@ -47,8 +52,9 @@ class Database(Protocol):
 
 
 class SqliteDatabase:
-    """``lists.sqlite`` in the data folder; the server's workers and the command line open it side by side."""
+    """A file in the data folder; the server's workers and the command line open it side by side."""
 
+    octets = "BLOB"
     serial = "INTEGER PRIMARY KEY AUTOINCREMENT"
     alone: tuple[str, ...] = ()
 
@@ -92,7 +98,7 @@ class SqliteDatabase:
             return cast(list[Row], self._connection.execute(statement, values).fetchall())
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", type(error).__name__)
-            raise StoreUnavailable(f"the lists' database cannot be used now ({name})") from error
+            raise StoreUnavailable(f"the database cannot be used now ({name})") from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -121,8 +127,9 @@ def _make_private(path: Path) -> None:
 
 
 class PostgresDatabase:
-    """The spool's database, so that every node of a cluster sees the same members."""
+    """The spool's database, so that every node of a cluster sees the same."""
 
+    octets = "BYTEA"
     serial = "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
     alone: tuple[str, ...] = (
         "SELECT pg_advisory_xact_lock(7283001)::text",
@@ -138,9 +145,7 @@ class PostgresDatabase:
             self._connection = psycopg.connect(dsn, autocommit=True, connect_timeout=10)
             self._connection.execute("SET search_path TO outrider")
         except psycopg.Error as error:
-            raise StoreUnavailable(
-                f"the lists' database cannot be reached ({type(error).__name__})"
-            ) from error
+            raise StoreUnavailable(f"the database cannot be reached ({type(error).__name__})") from error
 
     def execute(self, statement: str, values: Sequence[Value] = ()) -> list[Row]:
         """See `Database`."""
@@ -148,9 +153,7 @@ class PostgresDatabase:
             cursor = self._connection.execute(statement.replace("?", "%s").encode(), values)
             return cursor.fetchall() if cursor.description else []
         except self._error as error:
-            raise StoreUnavailable(
-                f"the lists' database cannot be used now ({type(error).__name__})"
-            ) from error
+            raise StoreUnavailable(f"the database cannot be used now ({type(error).__name__})") from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -159,10 +162,23 @@ class PostgresDatabase:
             with self._connection.transaction():
                 yield
         except self._error as error:
-            raise StoreUnavailable(
-                f"the lists' database cannot be used now ({type(error).__name__})"
-            ) from error
+            raise StoreUnavailable(f"the database cannot be used now ({type(error).__name__})") from error
 
     def close(self) -> None:
         """See `Database`."""
         self._connection.close()
+
+
+def open_store(make: Callable[[Database], S], config: Config, data_dir: Path, file: Path) -> S:
+    """A store over the database that the settings mean; `file`, below the data folder, is SQLite's. Raises
+    StoreUnavailable."""
+    database: Database
+    if config.spool.backend == "postgresql":
+        database = PostgresDatabase(config.spool.dsn)
+    else:
+        database = SqliteDatabase(data_dir / file)
+    try:
+        return make(database)
+    except BaseException:
+        database.close()
+        raise

@@ -1,19 +1,22 @@
-"""The lists' store from the command line: opened directly, beside a running server or without one."""
+"""A store beside the spool from the command line: opened directly, beside a running server or without one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from outrider.cli.output import fail
 from outrider.config.problems import ConfigError
-from outrider.lists.database import StoreUnavailable
-from outrider.lists.store import ListStore
-from outrider.lists.store_thread import open_store
+from outrider.config.schema import Config
 from outrider.model.address import Address, AddressError, parse_address
 from outrider.runtime.assembly import Assembly
 from outrider.runtime.starting import drop_privileges, prepare
+from outrider.tables.database import StoreUnavailable
+from outrider.tables.serial_thread import Closeable
+
+S = TypeVar("S", bound=Closeable)
 
 
 def prepared(config_path: Path) -> Assembly:
@@ -25,14 +28,14 @@ def prepared(config_path: Path) -> Assembly:
 
 
 @contextmanager
-def opened(assembly: Assembly) -> Iterator[ListStore]:
+def opened(assembly: Assembly, opener: Callable[[Config, Path], S]) -> Iterator[S]:
     """The store; the account becomes the server's, as files that root left in it would keep the server
     out."""
     if not assembly.data_dir.exists():
         fail(f"{assembly.data_dir} does not exist: nothing has been served with this configuration")
     drop_privileges(assembly)
     try:
-        store = open_store(assembly.config, assembly.data_dir)
+        store = opener(assembly.config, assembly.data_dir)
     except StoreUnavailable as error:
         fail(str(error))
     try:

@@ -1,4 +1,4 @@
-"""The store from an event loop: one thread of its own, opened when it is first needed, opened anew after
+"""A store from an event loop: one thread of its own, opened when it is first needed, opened anew after
 trouble."""
 
 from __future__ import annotations
@@ -6,12 +6,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from outrider.config.schema import Config
-from outrider.lists.database import Database, PostgresDatabase, SqliteDatabase, StoreUnavailable
-from outrider.lists.store import ListStore
+from outrider.tables.database import StoreUnavailable
 
 
 class Closeable(Protocol):
@@ -24,28 +21,12 @@ class Closeable(Protocol):
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Closeable)
-FILE = Path("lists") / "lists.sqlite"
-"""Below data_dir."""
-
-
-def open_store(config: Config, data_dir: Path) -> ListStore:
-    """The store that the settings mean. Raises StoreUnavailable."""
-    database: Database
-    if config.spool.backend == "postgresql":
-        database = PostgresDatabase(config.spool.dsn)
-    else:
-        database = SqliteDatabase(data_dir / FILE)
-    try:
-        return ListStore(database)
-    except BaseException:
-        database.close()
-        raise
 
 
 class SerialThread(Generic[S]):
     """Runs what is to be done with a store, one thing after the other."""
 
-    def __init__(self, opener: Callable[[], S], name: str = "lists") -> None:
+    def __init__(self, opener: Callable[[], S], name: str) -> None:
         self._opener = opener
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._store: S | None = None
@@ -74,6 +55,3 @@ class SerialThread(Generic[S]):
         if self._store is not None:
             self._store.close()
             self._store = None
-
-
-StoreThread = SerialThread[ListStore]

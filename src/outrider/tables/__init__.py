@@ -1,0 +1,1 @@
+"""Small tables beside the spool: what lists, extensions and the like remember."""
