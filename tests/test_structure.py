@@ -13,7 +13,7 @@ FLOORS = {
     "model": 0, "wire": 0, "config": 0,
     "protocols": 1, "message": 1, "gateway": 1,
     "policy": 2, "trust": 2, "identity": 2, "routing": 2, "extensions": 2, "tables": 2,
-    "delivery": 3, "reception": 3, "lists": 3, "extension_state": 3,
+    "delivery": 3, "reception": 3, "lists": 3, "extension_state": 3, "holding": 3,
     "net": 4, "dns": 4, "maillog": 4, "spool": 4,
     "runtime": 5,
     "cli": 6, "playground": 6, "benchmark": 6,

@@ -9,12 +9,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from outrider.config.amdp_schema import Amdp
+
 Seconds = Annotated[float, Meta(ge=0)]
 Octets = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
-Protocol = Literal["smtp", "submission", "amtp", "mt2", "qmtp", "lmtp", "http"]
+Protocol = Literal["smtp", "submission", "amtp", "mt2", "qmtp", "lmtp", "amdp", "http"]
 TlsMode = Literal["none", "starttls", "implicit"]
 InboundChannel = Literal["any", "tls", "tls-mutual", "amtp", "mt2"]
 OutboundChannel = Literal["any", "encrypt", "verify", "mutual", "amtp", "mt2"]
@@ -42,13 +44,13 @@ class Listener(Section, frozen=True):
     """One listening socket."""
 
     protocol: Protocol
-    """What is spoken: smtp (relay and MX), submission (AUTH required), amtp, mt2, qmtp, lmtp, http (metrics)."""
+    """What is spoken: smtp (relay and MX), submission (AUTH required), amtp, mt2, qmtp, lmtp, amdp (the HTTPS of its services), http (metrics)."""
     address: str = "127.0.0.1"
     """IPv4 or IPv6 address, or `unix:/path` for lmtp and http."""
     port: Port | None = None
-    """Default by protocol: smtp 25, submission 587 (465 with implicit TLS), amtp as in [amtp], mt2 as in [mt2], qmtp 209, lmtp 24, http 9464."""
+    """Default by protocol: smtp 25, submission 587 (465 with implicit TLS), amtp as in [amtp], mt2 as in [mt2], qmtp 209, lmtp 24, amdp as in [amdp], http 9464."""
     tls: TlsMode | None = None
-    """none, starttls or implicit. Default: implicit for amtp and mt2, starttls for smtp and submission when [tls] names a certificate, else none. For mt2 starttls is its TLS option, and none is for loopback and private links: no identity is proven there by a key (MT2-9)."""
+    """none, starttls or implicit. Default: implicit for amtp, mt2 and amdp, starttls for smtp and submission when [tls] names a certificate, else none. For mt2 starttls is its TLS option, and none is for loopback and private links: no identity is proven there by a key (MT2-9)."""
     hostname: str | None = None
     """The name in the greeting; default the server's hostname."""
     require_tls: bool = False
@@ -639,6 +641,8 @@ class Config(Section, frozen=True):
     """AMTP."""
     mt2: Mt2 = field(default_factory=Mt2)
     """MT2."""
+    amdp: Amdp = field(default_factory=Amdp)
+    """AMDP."""
     mpc: MpcCodes = field(default_factory=MpcCodes)
     """Mail Policy Codes."""
     partners: dict[str, Partner] = field(default_factory=dict)

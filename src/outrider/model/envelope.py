@@ -78,3 +78,6 @@ class Envelope:
     mpc: Mpc | None = None
     """Its Mail Policy Code, never rewritten on the way (AMTP-14); None = it has none."""
     arrival: Arrival = Arrival.OTHER
+    link_token: str = ""
+    """AMDP: not "" where the message is an envelope of ours. It goes with the keyword AMDP to servers that
+    announce it; to all others with this token in its link (AMDP-5a)."""

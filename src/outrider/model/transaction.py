@@ -28,6 +28,8 @@ class MailRequest:
     """AUTH= of MAIL, decoded; believed only from peers we trust (RFC 4954 section 5)."""
     mpc: Mpc | None = None
     """MPC= of MAIL over AMTP (AMTP-11)."""
+    amdp: bool = False
+    """AMDP of MAIL: this is an envelope, to be handled by the rules of the call-back (AMDP-5a)."""
 
 
 @dataclass(frozen=True, slots=True)

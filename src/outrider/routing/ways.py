@@ -35,9 +35,7 @@ PLACEHOLDERS = {
 MAX_WAY_LENGTH = 4096
 """Characters: an operator's command line fits, a runaway table entry does not."""
 
-_KNOWN_WAYS = (
-    "write mx, mt2:, amtp:, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: or error:"
-)
+_KNOWN_WAYS = "write mx, amdp, mt2:, amtp:, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: or error:"
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -84,7 +82,7 @@ class HostWay:
 
 @dataclass(frozen=True, slots=True)
 class LocalWay:
-    """A transport on this machine: maildir, pipe, discard."""
+    """A transport on this machine: maildir, pipe, discard, list, those of AMDP."""
 
     transport: str
     instruction: str
@@ -92,6 +90,13 @@ class LocalWay:
 
     def __str__(self) -> str:
         return f"{self.transport}:{self.instruction}"
+
+
+AMDP_TRANSPORTS = frozenset({"amdp-hold", "amdp-callback", "amdp-fetch", "amdp-receipt"})
+"""What AMDP does with a message is an attempt of the queue: holding it and sending its envelope; for an
+envelope that came, asking its holder, fetching the message, and confirming that it was received."""
+HOLD = LocalWay("amdp-hold", "")
+"""What the word `amdp` means as a route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,9 @@ def parse_way(text: str, options: HostOptions = NO_OPTIONS) -> Way:
     if text == "mx":
         _refuse_login(options, "mx")
         return MxWay(options.tls, options.channel)
+    if text == "amdp":
+        _refuse_login(options, "amdp")
+        return HOLD
     if not colon:
         raise WayError(f"unknown way {text!r}; {_KNOWN_WAYS}")
     if kind in DEFAULT_PORTS:
@@ -164,7 +172,7 @@ def _hostless_way(kind: str, rest: str, options: HostOptions) -> Way:
         if not is_status(status) or status[0] == "2":
             raise WayError("error: needs a status such as 5.1.1 or 4.3.0, then a text")
         return ErrorWay(status, words.strip() or "mail for this destination is not accepted")
-    if kind in ("discard", "list"):
+    if kind in ("discard", "list") or kind in AMDP_TRANSPORTS:
         return LocalWay(kind, rest.strip())
     if kind == "maildir":
         return LocalWay("maildir", _checked_maildir(rest))
