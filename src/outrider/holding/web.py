@@ -46,7 +46,7 @@ class WebResponse:
     content_type: str = "text/plain; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: AsyncIterator[bytes] | None = None
-    """Instead of `body`: read as fast as the client takes it, `length` octets in all. Closed by the server."""
+    """Instead of `body`: read as fast as the client takes it, `length` octets. Closed by the server."""
     length: int = 0
 
 

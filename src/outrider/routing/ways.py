@@ -35,7 +35,10 @@ PLACEHOLDERS = {
 MAX_WAY_LENGTH = 4096
 """Characters: an operator's command line fits, a runaway table entry does not."""
 
-_KNOWN_WAYS = "write mx, amdp, mt2:, amtp:, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: or error:"
+_KNOWN_WAYS = (
+    "write mx, amdp, mt2:, amtp:, smtp:, submission:, smtps:, lmtp:, qmtp:, maildir:, pipe:, discard: "
+    "or error:"
+)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PORT = re.compile(r"[0-9]{1,5}")
 
