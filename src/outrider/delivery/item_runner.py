@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from outrider.config.schema import Delivery
 from outrider.delivery.carrying import Carrier, Feedback, Outcome
@@ -23,6 +24,7 @@ from outrider.routing.routes import RouteTable
 from outrider.routing.ways import MxWay, Way
 from outrider.spool.interface import LeaseLost, Spool, SpoolUnavailable
 
+T = TypeVar("T")
 SETTLE_RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """A spool that cannot record a result is asked again and again: giving up would send the message twice."""
 
@@ -123,36 +125,33 @@ class ItemRunner:
 
     async def _settled(self, attempt: Attempt, not_before: float) -> Settled:
         """What to record. A report may enclose a body that cannot be read just now: no descriptor is left."""
-        tries = 0
-        while True:
-            try:
-                return settle(
-                    attempt, self.rules.delivery, self.rules.reporting, self._chance(), not_before=not_before
-                )
-            except SpoolUnavailable as error:
-                await self._wait_out(error, tries)
-                tries += 1
+
+        async def work() -> Settled:
+            delivery, reporting = self.rules.delivery, self.rules.reporting
+            return settle(attempt, delivery, reporting, self._chance(), not_before=not_before)
+
+        return await self._patiently(work)
 
     async def _store(self, settlement: Settlement) -> bool:
+        try:
+            await self._patiently(lambda: self._spool.settle(settlement))
+        except LeaseLost:
+            # After a commit of unknown outcome this is how a stored settlement shows.
+            self._observer.lease_lost(settlement.key)
+            return False
+        return True
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What `work` gives when the spool can do it; giving up would send the message twice."""
         tries = 0
         while True:
             try:
-                await self._spool.settle(settlement)
-            except LeaseLost:
-                # After a commit of unknown outcome this is how a stored settlement shows.
-                self._observer.lease_lost(settlement.key)
-                return False
+                return await work()
             except SpoolUnavailable as error:
-                await self._wait_out(error, tries)
+                self._observer.spool_failed("recording a result", str(error))
+                wait = SETTLE_RETRY_S[min(tries, len(SETTLE_RETRY_S) - 1)]
+                await self._clock.wait(asyncio.Event(), self._clock.now() + wait)
                 tries += 1
-            else:
-                return True
-
-    async def _wait_out(self, error: SpoolUnavailable, tries: int) -> None:
-        """Rest before the next try; giving up would send the message twice."""
-        self._observer.spool_failed("recording a result", str(error))
-        wait = SETTLE_RETRY_S[min(tries, len(SETTLE_RETRY_S) - 1)]
-        await self._clock.wait(asyncio.Event(), self._clock.now() + wait)
 
     async def _store_bare(self, attempt: Attempt) -> None:
         """Recording failed for a reason nobody foresaw. What was delivered must not be sent again, and what

@@ -24,7 +24,7 @@ from outrider.net.mt2_callers import Caller, Callers
 from outrider.net.mt2_connection import DrivenPeer, Mt2Connection
 from outrider.net.mt2_observer import Mt2Observer, SilentMt2Observer
 from outrider.net.smtp_service import new_session
-from outrider.net.tls import TlsTimes, TlsTransport, start_tls_server, tls_server_side
+from outrider.net.tls import TlsTimes, tls_server_side
 from outrider.net.tls_context import ServerTls
 from outrider.net.tls_info import TlsInfo
 from outrider.protocols.mt2.codes import TLS_REQUIRED, Result, err
@@ -155,24 +155,10 @@ class Mt2ServerProtocol(Mt2Connection):
 
     # -- TLS by option -------------------------------------------------------------------------------------
 
-    def _tls_agreed(self, event: TlsAgreed) -> None:
-        tls, transport = self._service.tls, self._transport
-        if tls is None or transport is None:
-            raise AssertionError("TLS was offered without a certificate")
-        self._send()
-        self._is_reading = True
-        self._transport = start_tls_server(
-            transport,
-            self,
-            tls,
-            times=self._service.tls_times,
-            on_ready=self._tls_ready,
-            on_failed=self.tls_failed,
-        )
+    def _tls_agreed(self, _event: TlsAgreed) -> None:
+        self._begin_tls(self._service.tls, self._service.tls_times, self._tls_ready)
 
-    def _tls_ready(self, transport: TlsTransport, info: TlsInfo) -> None:
-        self._transport = transport
-        self._enter_tls(transport)
+    def _tls_ready(self, info: TlsInfo) -> None:
         if info.version != TLS_VERSION:
             self._turn_away(_OLD_TLS)
             return

@@ -25,7 +25,8 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 from outrider.model.reply import Reply
 from outrider.net.listener import AcceptedConnection
-from outrider.net.tls import TlsTransport
+from outrider.net.tls import TlsTimes, TlsTransport, start_tls_server
+from outrider.net.tls_context import ServerTls
 from outrider.net.tls_info import TlsFailure, TlsInfo
 from outrider.reception.interface import Decision, Session, TlsSummary
 
@@ -240,6 +241,23 @@ class SessionConnection(asyncio.Protocol):
         summary = TlsSummary(info.version, info.cipher, info.peer_chain, info.server_name)
         self._session = self._session.after_tls(summary)
         self._tls_entered(info)
+
+    def _begin_tls(self, tls: ServerTls | None, times: TlsTimes, go_on: Callable[[TlsInfo], None]) -> None:
+        """The client has asked for it: say so, and shake hands; `go_on` is called under TLS."""
+        transport = self._transport
+        if tls is None or transport is None:
+            raise AssertionError("TLS was offered without a certificate")
+
+        def ready(secured: TlsTransport, info: TlsInfo) -> None:
+            self._transport = secured
+            self._enter_tls(secured)
+            go_on(info)
+
+        self._send()
+        self._is_reading = True
+        self._transport = start_tls_server(
+            transport, self, tls, times=times, on_ready=ready, on_failed=self.tls_failed
+        )
 
     # -- called by the listener --------------------------------------------------------------------------
 

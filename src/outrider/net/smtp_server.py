@@ -29,7 +29,7 @@ from outrider.net.listener import AcceptedConnection
 from outrider.net.smtp_connection import SmtpConnection
 from outrider.net.smtp_server_observer import SmtpServerObserver
 from outrider.net.smtp_service import SmtpService
-from outrider.net.tls import TlsTransport, start_tls_server, tls_server_side
+from outrider.net.tls import tls_server_side
 from outrider.net.tls_info import TlsExportError, TlsInfo
 from outrider.protocols.smtp import replies
 from outrider.protocols.smtp.server import ServerSession
@@ -222,23 +222,9 @@ class SmtpServerProtocol(SmtpConnection):
     # -- STARTTLS ------------------------------------------------------------------------------------------
 
     def _start_tls(self, _event: StartTlsReceived) -> None:
-        tls, transport = self._service.tls, self._transport
-        if tls is None or transport is None:
-            raise AssertionError("STARTTLS was offered without TLS")
-        self._send()
-        self._is_reading = True
-        self._transport = start_tls_server(
-            transport,
-            self,
-            tls,
-            times=self._service.tls_times,
-            on_ready=self._tls_ready,
-            on_failed=self.tls_failed,
-        )
+        self._begin_tls(self._service.tls, self._service.tls_times, self._tls_ready)
 
-    def _tls_ready(self, transport: TlsTransport, _info: TlsInfo) -> None:
-        self._transport = transport
-        self._enter_tls(transport)
+    def _tls_ready(self, _info: TlsInfo) -> None:
         self._core.tls_started(self._loop.time())
         self._advance()
 
