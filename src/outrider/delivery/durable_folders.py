@@ -1,8 +1,8 @@
 """Folders whose names a power cut cannot take: what lies in them is no safer than they are.
 
 Whether this process has made a folder, another thread is making it at this moment, or a process that died
-between making and syncing did, is not to be seen from the folder. So each is synced once in a process' life,
-with all above it, by whoever needs it first, before anything in it counts as delivered.
+between making and syncing did, is not to be seen from the folder. So each name is synced once in the life of
+a process, by whoever needs it first, before anything behind it counts as delivered.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class DurableFolders:
 
     def __init__(self) -> None:
         self._known: set[Path] = set()
+        """Folders whose own names, and those of all above them, are on stable storage."""
 
     def make(self, folder: Path, mode: int) -> None:
         """Make it and what is missing above it. Raises OSError."""
@@ -37,21 +38,21 @@ class DurableFolders:
 
     def ensure(self, folder: Path) -> None:
         """Return when the names of all that lies in `folder`, its own and those of all folders above it are
-        on stable storage. `folder` is synced each time, those above it once. Raises OSError."""
+        on stable storage. `folder` is synced each time; above it, what holds a name that this process has not
+        seen synced: a folder known for long may hold a new one. Raises OSError."""
         sync_folder(folder)
-        above: list[Path] = []
-        while (parent := folder.parent) != folder and parent not in self._known:
-            above.append(parent)
-            folder = parent
-        for one in above:
+        named: list[Path] = []
+        while folder not in self._known and (parent := folder.parent) != folder:
             try:
-                sync_folder(one)
+                sync_folder(parent)
             except OSError as error:
                 if error.errno not in _NOT_OURS:
                     raise
+            named.append(folder)
+            folder = parent
         if len(self._known) > MOST_REMEMBERED:
             self._known.clear()
-        self._known.update(above)
+        self._known.update(named)
 
 
 def sync_folder(folder: Path) -> None:
