@@ -3,15 +3,16 @@ SMTP."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tests.peers.bind import BindServer
 from tests.peers.certificates import CertificateAuthority
 from tests.peers.outrider_server import OutriderServer
-from tests.peers.tools import Swaks, SwaksResult
-from tests.system.sites import CONTENT, Settings, queue_id, site
+from tests.system.proving_sites import hand_over as hand_over
+from tests.system.proving_sites import pair_of_sites, proving_site
+from tests.system.sites import Settings
 
 AMTP_PORT = 10_125
 CODE = "com/individual"
@@ -34,27 +35,16 @@ def amtp_site(
     authority: CertificateAuthority,
     names: BindServer,
     *,
-    certificate: tuple[str, ...] = (),
     code: str = CODE,
     **tables: Any,
 ) -> Settings:
     """A site that listens by SMTP and AMTP, and gives `code` to what it is handed by SMTP ("" for none)."""
-    more_tls = tables.pop("tls", {})
-    settings = site(
-        name,
-        address,
-        tls=authority.issue(*(certificate or (f"mx.{name}", name))),
-        dns={"servers": [f"{names.address}:{names.port}"]},
-        **tables,
-    )
-    settings["tls"] = {**settings["tls"], **more_tls}
-    settings["listeners"] = [*settings["listeners"], {"protocol": "amtp", "address": address}]
+    settings = proving_site(name, address, authority, names, {"protocol": "amtp"}, **tables)
     if code:
         settings["mpc"] = {"assigned": [{"value": code, "networks": ["127.0.0.0/8"]}]}
     return settings
 
 
-@contextmanager
 def amtp_pair(
     alpha_address: str,
     beta_address: str,
@@ -63,7 +53,7 @@ def amtp_pair(
     zones: Mapping[str, str] | None = None,
     alpha: Mapping[str, Any] | None = None,
     beta: Mapping[str, Any] | None = None,
-) -> Iterator[tuple[OutriderServer, OutriderServer, BindServer]]:
+) -> AbstractContextManager[tuple[OutriderServer, OutriderServer, BindServer]]:
     """Alpha, which sends, and beta; with their names both ways unless `zones` says otherwise."""
     every = {
         "alpha.example": amtp_zone(alpha_address),
@@ -71,22 +61,9 @@ def amtp_pair(
         **reverse_zone({alpha_address: "mx.alpha.example", beta_address: "mx.beta.example"}),
         **(zones or {}),
     }
-    with (
-        BindServer({name: records for name, records in every.items() if records}) as names,
-        OutriderServer(
-            amtp_site("beta.example", beta_address, authority, names, **(beta or {})), title="beta"
-        ) as far,
-        OutriderServer(
-            amtp_site("alpha.example", alpha_address, authority, names, **(alpha or {})), title="alpha"
-        ) as near,
-    ):
-        yield near, far, names
-
-
-def hand_over(swaks_client: Swaks, address: str, recipient: str = "bob@beta.example") -> str:
-    """Give a message to the site at `address` by SMTP; its id."""
-    result: SwaksResult = swaks_client.send(
-        address, 25, sender="ann@alpha.example", recipients=[recipient], content=CONTENT
+    return pair_of_sites(
+        lambda name, address, names, tables: amtp_site(name, address, authority, names, **tables),
+        every,
+        (alpha_address, alpha),
+        (beta_address, beta),
     )
-    assert result.accepted, result.transcript
-    return queue_id(result)
