@@ -19,6 +19,7 @@ help: ## Show this list
 setup: $(DEV_READY) ## Make .venv with the locked packages and the outrider command
 
 run: $(RUN_READY) ## Start the playground, a small Internet on loopback; ONCE=1 ends by itself
+	@$(BIN)/python -m compileall -q src
 	@exec $(BIN)/outrider playground $(if $(filter-out 0,$(ONCE)),--once)
 
 test: lint typecheck ## Check style and types, then run every test, real mail servers included
