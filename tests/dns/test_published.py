@@ -233,3 +233,56 @@ def test_a_zone_that_is_none(tmp_path: Path) -> None:
     write(tmp_path, "127.0.0.1", None)
     assert run(tmp_path, "--zone", "a..b").exit_code == 2
     assert run(tmp_path, "check").exit_code == 1  # nothing to check without --address
+
+
+AMDP: dict[str, Any] = {
+    "listeners": [
+        {"protocol": "smtp", "address": "198.51.100.1"},
+        {"protocol": "amdp", "address": "198.51.100.2"},
+        {"protocol": "amdp", "address": "127.0.0.1", "port": 8443},
+    ],
+    "relay": {},
+    "domains": {"us.example": {}, "b.example": {}, ".b.example": {}},
+}
+
+
+@pytest.mark.covers("AMDP-8", "AMDP-16")
+def test_the_names_that_amdp_looks_up() -> None:
+    """The facility is known where it sends from too; two hosts of one address need one PTR."""
+    found = lines(
+        published(
+            ("198.51.100.1", "198.51.100.2"),
+            **AMDP,
+            amdp={"roles": ["mhf", "mis"], "holding": {"names": {"b.example": "mhf-3.b.example"}}},
+            net={"source_address": "198.51.100.1"},
+        )
+    )
+    assert {line for line in found if "mhf-" in line or "amdp-mis" in line} == {
+        "mhf-1.us.example. A 198.51.100.1",
+        "mhf-1.us.example. A 198.51.100.2",
+        "mhf-3.b.example. A 198.51.100.1",
+        "mhf-3.b.example. A 198.51.100.2",
+        "amdp-mis.us.example. A 198.51.100.2",
+        "amdp-mis.b.example. A 198.51.100.2",
+    }
+
+
+def test_a_facility_on_an_address_of_its_own_is_named_by_it() -> None:
+    found = published(
+        (), listeners=[{"protocol": "amdp", "address": "8.8.4.4"}], relay={}, domains={"us.example": {}},
+        amdp={"roles": ["mhf"]},
+    )  # fmt: skip
+    assert {"mhf-1.us.example. A 8.8.4.4", "4.4.8.8.in-addr.arpa. PTR mhf-1.us.example."} <= lines(found)
+
+
+@pytest.mark.parametrize("roles", [[], ["img", "omg"]])
+def test_roles_that_nobody_looks_up_publish_nothing(roles: list[str]) -> None:
+    assert not any("mhf" in line or "mis" in line for line in lines(published(**AMDP, amdp={"roles": roles})))
+
+
+def test_amdp_behind_nat_asks_for_the_address() -> None:
+    settings = AMDP | {"listeners": [{"protocol": "amdp", "address": "0.0.0.0"}]}
+    found = published((), **settings, amdp={"roles": ["mis"]})
+    assert "amdp-mis.us.example" in found.unknown
+    found = published(("8.8.8.8",), **settings, amdp={"roles": ["mis"]})
+    assert "amdp-mis.us.example. A 8.8.8.8" in lines(found)

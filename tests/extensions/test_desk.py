@@ -196,7 +196,7 @@ async def test_errors_of_recipient_extensions_are_silent_unless_asked_for(tmp_pa
 def test_the_registry_gives_every_name_and_branch_once() -> None:
     registry = Registry(shipped())
     assert {one.kind for one in registry} == {"transfer", "delivery", "recipient"}
-    assert len({one.extension.oid for one in registry}) == 9
+    assert len({one.extension.oid for one in registry}) == 10
     with pytest.raises(RegistryError, match="another's"):
         registry.add(Available(Notification(), "again"))
 

@@ -79,6 +79,11 @@ RECIPES = {
     "python-testsuite": Recipe(("libpython3.11-testsuite",)),
     "bind": Recipe((*BASE, "bind9", "bind9-libs", "bind9-utils")),
     "openldap": Recipe((*BASE, "slapd")),
+    # A browser without windows: AMDP's pages are looked at with it. It draws by itself, so no GL drivers.
+    "chromium": Recipe(
+        (*BASE, "chromium-headless-shell", "chromium-common", "fonts-dejavu-core", "fontconfig-config"),
+        without=frozenset({"libllvm14", "libgl1-mesa-dri", "libllvm15"}),
+    ),
     # A news server: what MT2's bulk is held against.
     "inn": Recipe((*BASE, "inn2", "inn2-inews"), without=frozenset({"libnet-perl"})),
     "swaks": Recipe(

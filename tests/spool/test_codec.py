@@ -79,6 +79,13 @@ def test_a_row_from_before_amtp_has_no_code() -> None:
     assert (envelope.mpc, envelope.arrival) == (None, Arrival.OTHER)
 
 
+@pytest.mark.covers("AMDP-5a")
+def test_a_row_from_before_amdp_is_no_envelope() -> None:
+    row = msgspec.msgpack.decode(codec.unseal(codec.encode_message(message(id_="ID")), "ID"))
+    older = codec.seal(msgspec.msgpack.encode(row[: OLD_FIELDS + 2]), "ID")
+    assert codec.decode_message("ID", older).envelope.link_token == ""
+
+
 @pytest.mark.covers("AMTP-9", "SEC-212")
 def test_a_row_with_a_code_that_does_not_exist_is_refused() -> None:
     row = msgspec.msgpack.decode(codec.unseal(codec.encode_message(message(id_="ID")), "ID"))

@@ -58,6 +58,9 @@ class AmdpHolding(AmdpSection, frozen=True):
     id: str = ""
     """AMDP-MHF-Id, by which the domain's information service knows a facility whose address it confirms
     (dynamic authentication, AMDP-8); default none."""
+    networks: tuple[str, ...] = ()
+    """Networks from which facilities with this id send: the information service confirms these addresses, beside
+    those of this server's own listeners and [net] source addresses."""
     gateways: tuple[str, ...] = ()
     """Networks of the outgoing gateways whose mail is taken to be held; nobody else's is."""
     keep: Seconds = 14 * 86_400.0
@@ -149,6 +152,8 @@ class AmdpPostage(AmdpSection, frozen=True):
     """PAY-METHOD."""
     exempt: tuple[str, ...] = ()
     """Sender domains that pay nothing, beside [amdp.incoming] allowed."""
+    most: str = "0.010"
+    """The most that this server pays for one message to one recipient; mail that would cost more is not sent."""
     accounts: dict[str, str] = field(default_factory=dict)
     """Recipient domain to the account (PAY-ACCT) and file with its key, `ACCOUNT:FILE`, from which we pay there."""
 

@@ -30,6 +30,7 @@ from outrider.delivery.results import (
     sentence,
     was_interrupted,
 )
+from outrider.delivery.schedule import Schedule
 from outrider.model.message import NewMessage
 from outrider.model.result import DeliveryResult
 from outrider.routing.ways import ErrorWay, HostWay, LocalWay, MxWay, Way
@@ -64,6 +65,8 @@ class Outcome:
     """How many messages the connection takes at once."""
     made: list[NewMessage] = field(default_factory=list)
     """To be stored with the settlement, see `interface.Expansion`."""
+    schedule: Schedule | None = None
+    """See there."""
 
 
 class Carrier:
@@ -116,6 +119,7 @@ class Carrier:
             done = await transport.deliver(part, way.instruction)
             if isinstance(done, Expansion):
                 outcome.made += done.messages
+                outcome.schedule = done.schedule or outcome.schedule
                 done = done.results
             outcome.results.update(complete(part.recipients, done))
         return outcome

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol, runtime_checkable
 
+from outrider.delivery.schedule import Schedule
 from outrider.model.message import Leased, NewMessage, StoredMessage
 from outrider.model.result import DeliveryResult
 from outrider.routing.tls_policy import OPPORTUNISTIC
@@ -156,6 +157,8 @@ class Expansion:
 
     results: Mapping[int, DeliveryResult]
     messages: tuple[NewMessage, ...] = ()
+    schedule: Schedule | None = None
+    """By which what is deferred is tried again; None = by [delivery]'s."""
 
 
 class LocalTransport(Protocol):
@@ -163,6 +166,14 @@ class LocalTransport(Protocol):
 
     async def deliver(self, job: Job, instruction: str) -> Mapping[int, DeliveryResult] | Expansion:
         """`instruction` is the text after the colon of `deliver =`, placeholders not yet replaced."""
+        ...
+
+
+class EnvelopeWatch(Protocol):
+    """Hears what became of AMDP's envelopes on their way (`Envelope.link_token`); the holding facility."""
+
+    def envelope_settled(self, message: StoredMessage, result: DeliveryResult) -> None:
+        """A result that is recorded, of the envelope's one recipient. Never raises, never waits."""
         ...
 
 

@@ -11,7 +11,7 @@ from outrider.config.schema import Delivery
 from outrider.delivery.carrying import Carrier, Feedback, Outcome
 from outrider.delivery.clock import Clock
 from outrider.delivery.connections import Connections
-from outrider.delivery.interface import Job, LocalTransport
+from outrider.delivery.interface import EnvelopeWatch, Job, LocalTransport
 from outrider.delivery.lanes import Entry
 from outrider.delivery.mt2_departure import NOTHING_RIDES_ALONG, Departure
 from outrider.delivery.next_hops import HopPlanner
@@ -39,6 +39,8 @@ class Rules:
     planner: HopPlanner
     transports: Mapping[str, LocalTransport]
     departure: Departure = NOTHING_RIDES_ALONG
+    envelopes: EnvelopeWatch | None = None
+    """Who hears of AMDP's envelopes; None: nothing is held here."""
 
 
 class ItemRunner:
@@ -81,6 +83,7 @@ class ItemRunner:
             outcome.results.update(part.results)
             outcome.notes += part.notes
             outcome.made += part.made
+            outcome.schedule = part.schedule or outcome.schedule
             outcome.remote = part.remote or outcome.remote
             outcome.parallel = max(outcome.parallel, part.parallel)
             if part.feedback is not Feedback.NONE:
@@ -180,6 +183,8 @@ class ItemRunner:
         attempts = attempt.leased.item.attempts + (1 if attempt.counts else 0)
         for recipient, result, text in settled.told:
             self._observer.recipient_settled(message.id, recipient, result, text, age, attempts)
+            if message.envelope.link_token and self.rules.envelopes is not None:
+                self.rules.envelopes.envelope_settled(message, result)
         report = settled.report
         if report.message is not None and report.event is not None:
             to = str(report.message.envelope.recipients[0].address)
@@ -193,7 +198,11 @@ def _bare(status: RecipientStatus, attempt: Attempt) -> RecipientStatus:
     if status.state.is_final or result is None or attempt.made:
         # What was to be made of the message is not stored either: it is not delivered yet.
         return status
-    delivered = {Kind.DELIVERED: RecipientState.DELIVERED, Kind.RELAYED: RecipientState.RELAYED}
+    delivered = {
+        Kind.DELIVERED: RecipientState.DELIVERED,
+        Kind.RELAYED: RecipientState.RELAYED,
+        Kind.DROPPED: RecipientState.DROPPED,
+    }
     return replace(
         status, state=delivered.get(result.kind, status.state), attempts=status.attempts + 1, last=result
     )

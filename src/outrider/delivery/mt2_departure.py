@@ -10,9 +10,10 @@ it names somebody beside the one recipient whom To and Cc do not name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from outrider.delivery.envelope_links import SMTP_PROTOCOLS, with_links
 from outrider.delivery.interface import Job
 from outrider.delivery.mt2_groups import named_in
 from outrider.delivery.mt2_sealing import MessageSealer
@@ -33,13 +34,22 @@ MAILBOXES = ("maildir", "pipe")
 class Departure:
     """Makes the fields that ride along."""
 
-    def __init__(self, sealer: MessageSealer | None, *, wanted: bool = True) -> None:
-        """Without a `sealer` the objects go as they came. `wanted` is [mt2] hidden_part."""
+    def __init__(
+        self,
+        sealer: MessageSealer | None,
+        *,
+        wanted: bool = True,
+        handed_in: Callable[[Job], Job] | None = None,
+    ) -> None:
+        """Without a `sealer` the objects go as they came. `wanted` is [mt2] hidden_part. `handed_in` makes of
+        jobs for AMDP's holding facility what it takes, where that is another server (AMDP-2)."""
+        self._handed_in = handed_in
         self._sealer = sealer
         self._wanted = wanted
 
     def for_transport(self, job: Job, transport: str) -> Sequence[Job]:
         """The job as a transport of this machine gets it: for each mailbox what may be in that one."""
+        job = with_links(job)
         if job.message.objects is None or transport not in MAILBOXES or not self._wanted:
             return (job,)
         return [
@@ -49,6 +59,10 @@ class Departure:
 
     def dressed(self, job: Job, protocol: str, to: str) -> Job:
         """The job as it goes to the host `to`: over MT2 as it is."""
+        if protocol not in SMTP_PROTOCOLS:
+            job = with_links(job)
+        elif self._handed_in is not None:
+            job = self._handed_in(job)
         if job.message.objects is None or protocol == "mt2" or not self._wanted:
             return job
         return Job(_with(job.message, self.for_host(job, to)), job.recipients)

@@ -69,6 +69,10 @@ class HopPlanner:
     async def _by_domain(self, way: MxWay, domain: str, envelope: Envelope) -> Plan:
         cannot = [one for one in way.channel.protocols if self._cannot_carry(one, envelope)]
         channel = way.channel.without(cannot)
+        if envelope.link_token and "smtp" in channel.protocols and not channel.stays:
+            # AMDP-4a: envelopes go by SMTP, which alone has a keyword for them; unless less than another
+            # protocol is not wanted here at all, and the link has to do.
+            channel = channel.without([one for one in channel.protocols if one != "smtp"])
         if not channel.protocols:
             return self._cannot_speak(f"mail for {domain}", cannot, way.channel.demanded_by, envelope)
         return await self.follow(way, domain, channel.protocols)

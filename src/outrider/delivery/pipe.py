@@ -15,7 +15,7 @@ import pwd
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from outrider.delivery.interface import Job
@@ -137,19 +137,35 @@ class PipeTransport:
         recipient: Address,
     ) -> DeliveryResult:
         account = self._account if os.geteuid() == 0 else None
-        process = await asyncio.to_thread(_spawn, command, environment, account, message, recipient)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                output = await _output_of(process)
-                await _exit_of(process)
-                process.wait()
+            status, output = await run_command(
+                command, environment, account, lambda: local_content(message, recipient), self._timeout_s
+            )
         except TimeoutError:
             text = f"the command did not end within {self._timeout_s:g} seconds"
             return deferred("4.3.0", text, protocol="pipe")
-        finally:
-            if process.returncode is None:
-                await _end(process)
-        return result_for_exit(process.returncode, output)
+        return result_for_exit(status, output)
+
+
+async def run_command(
+    command: tuple[str, ...],
+    environment: dict[str, str],
+    account: Account | None,
+    content: Callable[[], Iterable[bytes]],
+    timeout_s: float,
+) -> tuple[int, bytes]:
+    """Run a command with the content as its input; exit status and the first `MAX_OUTPUT` octets it says.
+
+    Raises TimeoutError, and OSError where it cannot be run."""
+    process = await asyncio.to_thread(_spawn, command, environment, account, content)
+    try:
+        async with asyncio.timeout(timeout_s):
+            output = await _output_of(process)
+            await _exit_of(process)
+            return process.wait(), output
+    finally:
+        if process.returncode is None:
+            await _end(process)
 
 
 class UnsafeArgument(ValueError):
@@ -197,16 +213,15 @@ def _spawn(
     command: tuple[str, ...],
     environment: dict[str, str],
     account: Account | None,
-    message: StoredMessage,
-    recipient: Address,
+    pieces: Callable[[], Iterable[bytes]],
 ) -> subprocess.Popen[bytes]:
-    """In a thread: start the command with the message, in a file without a name, as its input.
+    """In a thread: start the command with the content, in a file without a name, as its input.
 
     A file rather than a pipe: a command that reads little or late can then neither block us nor be mistaken
     for one that failed.
     """
     with tempfile.TemporaryFile() as content:
-        for piece in local_content(message, recipient):
+        for piece in pieces():
             content.write(piece)
         content.seek(0)
         return subprocess.Popen(

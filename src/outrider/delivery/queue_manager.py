@@ -319,7 +319,12 @@ class QueueManager:
             outcome = await runner.carry(entry)
             not_before = self._learn(entry, outcome)
             attempt = Attempt(
-                entry.leased, outcome.results, self._clock.now(), outcome.notes, made=outcome.made
+                entry.leased,
+                outcome.results,
+                self._clock.now(),
+                outcome.notes,
+                made=outcome.made,
+                schedule=outcome.schedule,
             )
             self._note(await runner.record(attempt, not_before=not_before))
         finally:

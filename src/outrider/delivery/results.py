@@ -14,7 +14,7 @@ from outrider.model.result import DeliveryResult, Kind
 MAX_TEXT = 1024
 """Characters kept of what a remote host says: a reply of several lines, not a book (SEC-171)."""
 TOO_MANY_RECIPIENTS = 452
-LOCAL_PROTOCOLS = frozenset({"maildir", "pipe", "discard", "lmtp", "list"})
+LOCAL_PROTOCOLS = frozenset({"maildir", "pipe", "discard", "lmtp", "list", "amdp-retrieval"})
 """Where our delivery is the final one, so that a positive report is ours to make (RFC 3461 5.2.2)."""
 NO_DSN_PROTOCOLS = frozenset({"qmtp"})
 
@@ -96,6 +96,7 @@ def sentence(result: DeliveryResult) -> str:
         Kind.RELAYED: "relayed",
         Kind.DEFERRED: "deferred",
         Kind.FAILED: "failed",
+        Kind.DROPPED: "dropped",
     }[result.kind]
     by = f" by {result.protocol}" if result.protocol else ""
     to = f" {'to' if result.kind in (Kind.DELIVERED, Kind.RELAYED) else 'at'} {result.remote}"

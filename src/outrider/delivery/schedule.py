@@ -19,6 +19,8 @@ class Schedule:
     """When what is still pending is returned."""
     warn_at: float
     """From when on the sender is told of the delay; 0 = never."""
+    gives_up: bool = True
+    """False: who made this schedule ends it himself, at the deadline or soon after."""
 
     def next_attempt(self, attempts: int, now: float, chance: float) -> float:
         """The moment of the next attempt after `attempts` of them; `chance` is in [0, 1).
@@ -26,11 +28,13 @@ class Schedule:
         The last one falls on the deadline itself, so that no message is given up long after its last try.
         """
         wait = wait_after(self.waits, attempts, self.jitter, chance)
+        if now >= self.deadline and not self.gives_up:
+            return now + max(1.0, wait)
         return max(now + 1.0, min(now + wait, self.deadline))
 
     def is_expired(self, now: float) -> bool:
         """Whether an attempt that ends now was the last."""
-        return now >= self.deadline
+        return self.gives_up and now >= self.deadline
 
     def warning_due(self, now: float) -> bool:
         """Whether a delay is to be reported (once for each recipient)."""

@@ -23,6 +23,7 @@ STATES = {
     Kind.RELAYED: RecipientState.RELAYED,
     Kind.DEFERRED: RecipientState.PENDING,
     Kind.FAILED: RecipientState.FAILED,
+    Kind.DROPPED: RecipientState.DROPPED,
 }
 NO_CONTENT = inline_content(b"")
 
@@ -41,6 +42,8 @@ class Attempt:
     """False when nothing was tried (back-off of the way, a word of the operator)."""
     made: Sequence[NewMessage] = ()
     """Messages that the attempt made of this one (`interface.Expansion`)."""
+    schedule: Schedule | None = None
+    """By which what is deferred is tried again; None = by [delivery]'s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def settle(
     attempt: Attempt, settings: Delivery, reporting: Reporting, chance: float, *, not_before: float = 0.0
 ) -> Settled:
     """What becomes of the item. `not_before` is when its way is open again, if it is backed off."""
-    schedule = schedule_of(attempt.leased, settings)
+    schedule = attempt.schedule or schedule_of(attempt.leased, settings)
     before = attempt.leased.item
     after = tuple(_after(status, attempt, schedule) for status in before.recipients)
     changed = tuple(new for old, new in zip(before.recipients, after, strict=True) if _is_news(old, new))

@@ -7,7 +7,9 @@ Only records that the protocols of its own listeners look up, here or at a peer:
   ``_mt2._tcp`` to every one that takes MT2 under TLS (MT2-27);
 - SRV ``_submissions._tcp`` and ``_submission._tcp`` (RFC 8314 section 5.1, RFC 6186) for mail programs;
 - addresses of these hosts, and PTR back from each: an AMTP client whose PTR is not its name is refused
-  (AMTP-2a), an SMTP client distrusted.
+  (AMTP-2a), an SMTP client distrusted;
+- addresses of ``mhf-1`` of each domain, where its AMDP facility is called and from where it sends (AMDP-8),
+  and of ``amdp-mis``, where its policy is published (AMDP-16).
 
 The same list is printed and checked, so that what is printed is never complained about.
 """
@@ -15,7 +17,7 @@ The same list is printed and checked, so that what is printed is never complaine
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_address
@@ -73,13 +75,15 @@ def publication(config: Config, addresses: Sequence[IPAddress] = ()) -> Publicat
         *(record for host, found in hosts.items() for record in _address_records(host, found)),
         *(record for host, found in hosts.items() for record in _reverse_records(host, found)),
     )
-    unknown = tuple(host for host, found in hosts.items() if not found)
+    amdp = _amdp_hosts(config, addresses)
+    records += tuple(record for host, found in amdp.items() for record in _amdp_records(host, found, hosts))
+    unknown = tuple(host for host, found in (hosts | amdp).items() if not found)
     return Publication(tuple(dict.fromkeys(records)), unknown, _notes(config, serving))
 
 
-def _serves(listener: Listener, counts_all: bool) -> bool:
+def _serves(listener: Listener, counts_all: bool, protocols: tuple[str, ...] | None = None) -> bool:
     """Whether strangers can reach it."""
-    if listener.address.startswith("unix:") or listener.protocol not in _PUBLISHED:
+    if listener.address.startswith("unix:") or listener.protocol not in (protocols or _PUBLISHED):
         return False
     return counts_all or not ip_address(listener.address).is_loopback
 
@@ -108,6 +112,39 @@ def _host_addresses(
         for name in names
         if not name.startswith("[")
     }
+
+
+def _amdp_hosts(config: Config, given: Sequence[IPAddress]) -> dict[str, tuple[IPAddress, ...]]:
+    """The names that AMDP looks up in each domain, with their addresses."""
+    serving = [one for one in config.listeners if _serves(one, bool(given), ("amdp",))]
+    if not serving:
+        return {}
+    own = [ip_address(one.address) for one in serving]
+    reached = [one for one in own if one.is_global or one in given]
+    if any(one.is_unspecified for one in own) or not reached:
+        reached += [one for one in given if one not in reached]
+    source = [ip_address(text) for text in (config.net.source_address, config.net.source_address6) if text]
+    sending = [one for one in source if one.is_global or one in given]
+    hosts: dict[str, tuple[IPAddress, ...]] = {}
+    for domain in _domains(name for name in config.domains if not name.startswith(".")):
+        if "mhf" in config.amdp.roles:
+            name = parse_domain(config.amdp.holding.names.get(domain, f"mhf-1.{domain}"))
+            hosts[name] = tuple(dict.fromkeys((*reached, *sending)))
+        if "mis" in config.amdp.roles:
+            hosts[parse_domain(f"amdp-mis.{domain}")] = tuple(reached)
+    return hosts
+
+
+def _amdp_records(
+    name: str, addresses: Sequence[IPAddress], hosts: Mapping[str, Sequence[IPAddress]]
+) -> Iterator[Record]:
+    is_facility = not name.startswith("amdp-mis.")
+    purpose = "the facility that holds mail" if is_facility else "where the mail policy is published"
+    owned = {address for found in hosts.values() for address in found}
+    for address in addresses:
+        yield Record(name, "A" if address.version == 4 else "AAAA", str(address), purpose)
+        if is_facility and address not in owned:
+            yield Record(reverse_name(address), "PTR", f"{name}.", "how its receivers find it at once")
 
 
 def _host(config: Config, listener: Listener) -> str:
@@ -175,6 +212,8 @@ def _notes(config: Config, serving: Sequence[Listener]) -> tuple[str, ...]:
         notes.append("no listener is reached by strangers; behind NAT give --address")
     if any(one.protocol == "qmtp" for one in serving):
         notes.append("QMTP is announced by an MX preference of 12801 in place of 10; it goes in the clear")
+    if "mhf" in config.amdp.roles:
+        notes.append("no wildcard (*) beside mhf-1: what answers for any name lists no facility (AMDP-8)")
     if config.relay.domains:
         notes.append("records of [relay] domains belong to their owners, below their own hosts' preferences")
     return tuple(notes)

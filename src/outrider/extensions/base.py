@@ -74,6 +74,10 @@ class DeliveryBase(ExtensionBase):
         del envelope, data, recipient
         return ()
 
+    async def ended(self, envelope: EnvelopeFacts, data: str) -> None:
+        """See `interface.DeliveryExtension`."""
+        del envelope, data
+
     async def consented(self, request: RecipientRequest) -> tuple[ExtensionMessage, ...]:
         """See `interface.DeliveryExtension`; not called as long as nobody is asked."""
         raise AssertionError(f"{self.name} has asked {request.user} nothing")

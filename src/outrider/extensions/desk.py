@@ -41,6 +41,7 @@ from outrider.extensions.interface import (
 from outrider.extensions.list_commands import command_of
 from outrider.extensions.observer import ExtensionObserver
 from outrider.extensions.oids import LIST_COMMAND, code_of
+from outrider.extensions.postage_office import PostageOffice
 from outrider.extensions.registry import (
     Registry,
     is_delivery,
@@ -100,6 +101,7 @@ class Place:
     domains: frozenset[str]
     new_token: Callable[[], str]
     in_thread: Callable[[Callable[[], str]], Awaitable[str]]
+    postage: PostageOffice | None = None
 
 
 @dataclass(slots=True)
@@ -232,7 +234,20 @@ class Desk:
         except ExtensionUnavailable as error:
             self._observer.extension_failed("desk", "asking extensions", error, facts.message_id)
             gathered.refusal = Refusal(NOT_NOW, "Extensions cannot be asked now; try again later.")
+        if gathered.refusal is not None:
+            await self.ended(facts, carried)
         return gathered.verdict(answerable=facts.sender is not None and not facts.report)
+
+    async def ended(self, facts: EnvelopeFacts, carried: Sequence[Carried]) -> None:
+        """The transfer is over, whether its message was stored or not. Never raises."""
+        for one in carried[:MAX_CARRIED]:
+            extension = self.registry.by_oid(one.oid)
+            if extension is None or not is_delivery(extension) or not self._may_use(extension, facts):
+                continue
+            try:
+                await extension.ended(facts, one.data)
+            except Exception as error:  # it finds out by itself what it missed here
+                self._observer.extension_failed(extension.name, "ending", error, facts.message_id)
 
     async def _ask_carried(
         self, facts: EnvelopeFacts, carried: Sequence[Carried], gathered: _Gathered
@@ -570,7 +585,13 @@ def set_up(
         unknown.discard(extension.name)
         own = options.get(extension.name, {})
         context = Context(
-            place.hostname, place.domains, own, memory(extension.oid), place.new_token, place.in_thread
+            place.hostname,
+            place.domains,
+            own,
+            memory(extension.oid),
+            place.new_token,
+            place.in_thread,
+            place.postage,
         )
         try:
             extension.set_up(context)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar, Protocol, TypeVar
 
+from outrider.extensions.postage_office import PostageOffice
 from outrider.model.address import Address
 from outrider.model.facts import Fact
 
@@ -101,6 +102,8 @@ class EnvelopeFacts:
     """None for control messages and other mail that is never answered."""
     recipients: tuple[Address, ...]
     """As they stand in the envelope. For a delivery extension: those of our own domains only."""
+    positions: tuple[int, ...] = field(default=(), kw_only=True)
+    """Of those in the envelope's list, from 1, where it is under way."""
     now: float
     date: float = 0.0
     """When its sender made it; seconds since the epoch, 0 = not said."""
@@ -237,6 +240,8 @@ class Context:
     """128 random bits as lower-case letters and digits."""
     in_thread: Callable[[Callable[[], str]], Awaitable[str]]
     """For work that takes more than a millisecond: runs it elsewhere while the server goes on."""
+    postage: PostageOffice | None = None
+    """[amdp.postage]; None where this site neither takes nor pays any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +297,11 @@ class DeliveryExtension(Extension, Protocol):
         self, envelope: EnvelopeFacts, data: str, recipient: Address
     ) -> tuple[ExtensionMessage, ...]:
         """The message is in that recipient's mailbox. What is returned is sent exactly once."""
+        ...
+
+    async def ended(self, envelope: EnvelopeFacts, data: str) -> None:
+        """The transfer of an envelope that `check` has seen is over: the message is stored, or was refused or
+        given up. Not called for one that may be resumed, nor after a crash."""
         ...
 
     async def consented(self, request: RecipientRequest) -> tuple[ExtensionMessage, ...]:

@@ -1,4 +1,4 @@
-"""The extensions that come with Outrider (MT2-21a to MT2-21c). STAT is the core's own."""
+"""The extensions that come with Outrider (MT2-21a to MT2-21d). STAT is the core's own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from outrider.extensions.hashcash import Hashcash
 from outrider.extensions.interface import Extension
 from outrider.extensions.list_commands import ListCommands
 from outrider.extensions.notifications import Notification
+from outrider.extensions.postage import Postage
 from outrider.extensions.registry import Available
 from outrider.extensions.spam_trap import SpamTrap
 from outrider.extensions.trace import Trace
@@ -21,6 +22,7 @@ ORIGIN: Final = "outrider"
 SHIPPED: Final[tuple[Callable[[], Extension], ...]] = (
     Trace,
     Hashcash,
+    Postage,
     AllowList,
     Notification,
     SpamTrap,

@@ -154,6 +154,12 @@ def is_public_suffix(domain: str) -> bool:
     return bool(_suffixes().is_public(domain))
 
 
+def registered_domain(domain: str) -> str:
+    """The domain that somebody has registered, in which this name lies: those within one are in one hand. A
+    public suffix is its own."""
+    return str(_suffixes().privatesuffix(domain) or domain)
+
+
 @cache
 def _suffixes() -> PublicSuffixList:
     """The list that the library brings; top-level domains that it does not know count as public."""

@@ -89,19 +89,22 @@ def kept_fields(section: bytes) -> bytes:
     return b"".join(kept)
 
 
-def list_fields(mail_list: MailList, leave: Address) -> bytes:
-    """The fields on top of one member's copy (RFC 2919, RFC 2369; `leave` works at one click, as RFC 8058
-    wants of the mail form: the address alone says who leaves)."""
+def list_fields(mail_list: MailList, leave: Address, leave_link: str = "") -> bytes:
+    """The fields on top of one member's copy (RFC 2919, RFC 2369; `leave` works at one click: the address
+    alone says who leaves). `leave_link`, where there is a subscription service, does so by one POST (RFC
+    8058)."""
     post = "NO" if mail_list.settings.posting == "moderators" else f"<mailto:{mail_list.address}>"
     fields = [
         f"List-Id: {_list_phrase(mail_list)}<{mail_list.list_id}>",
         f"List-Post: {post}",
         f"List-Help: <mailto:{mail_list.at(Purpose.REQUEST)}?subject=help>",
-        f"List-Unsubscribe: <mailto:{leave}>",
+        f"List-Unsubscribe: {f'<{leave_link}>, ' if leave_link else ''}<mailto:{leave}>",
         f"List-Owner: <mailto:{mail_list.at(Purpose.OWNER)}>",
         "Precedence: list",
         f"Delivered-To: {mail_list.address}",
     ]
+    if leave_link:
+        fields.insert(4, "List-Unsubscribe-Post: List-Unsubscribe=One-Click")
     if mail_list.settings.subscription == "confirmed":
         fields.insert(3, f"List-Subscribe: <mailto:{mail_list.at(Purpose.SUBSCRIBE)}>")
     return ("\r\n".join(fields) + "\r\n").encode("ascii", "replace")
@@ -127,9 +130,13 @@ def copies(
 def _copy(post: Post, member: Member, tokens: Tokens, mailing: Mailing, now: float) -> NewMessage:
     mail_list, original = post.mail_list, post.message
     name = mail_list.name
-    leave = mail_list.at(Purpose.UNSUBSCRIBE, tokens.for_member(name, Purpose.UNSUBSCRIBE, member.id))
+    token = tokens.for_member(name, Purpose.UNSUBSCRIBE, member.id)
+    leave = mail_list.at(Purpose.UNSUBSCRIBE, token)
+    pages = mailing.subscriptions(mail_list.address.domain)
+    link = f"{pages}/leave/{name}/{token}" if pages else ""
     bounces = mail_list.at(Purpose.BOUNCES, tokens.for_member(name, Purpose.BOUNCES, member.id))
-    content = Content(list_fields(mail_list, leave) + post.headers, post.body, post.is_ascii, post.is_binary)
+    fields = list_fields(mail_list, leave, link)
+    content = Content(fields + post.headers, post.body, post.is_ascii, post.is_binary)
     envelope = Envelope(
         bounces,
         (Recipient(member.address),),

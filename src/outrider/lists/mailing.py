@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from outrider.lists.letters import Letter, letter_content
-from outrider.model.address import Address
+from outrider.model.address import Address, Domain
 from outrider.model.content import Content
 from outrider.model.envelope import BodyType, Envelope, Notify, Recipient, Return
 from outrider.model.message import Event, ItemState, MessageId, NewItem, NewMessage
@@ -29,6 +29,9 @@ class Mailing:
     new_id: Callable[[float], MessageId]
     utc_offset: Callable[[float], int] = lambda _: 0
     """Minutes east of UTC at a moment."""
+    subscriptions: Callable[[Domain], str] = lambda _: ""
+    """The address (https) of the subscription service of a domain here, below which its pages lie; "" for
+    none."""
 
     def letter(self, letter: Letter, mpc: Mpc, now: float, about: str) -> NewMessage:
         """A letter with the null sender (RFC 3834 section 3.3): nobody ever answers or bounces it to a

@@ -15,6 +15,7 @@ _EVENTS = {
     Kind.RELAYED: "relayed",
     Kind.DEFERRED: "deferred",
     Kind.FAILED: "failed",
+    Kind.DROPPED: "dropped",
 }
 
 _COUNTED = re.compile(r"[245]\.[0-7]\.[0-9]{1,2}")

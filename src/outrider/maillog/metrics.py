@@ -23,6 +23,8 @@ class Metrics:
         self._sessions()
         self._messages()
         self._trust()
+        self._amdp_incoming()
+        self._amdp_holding()
         self._delivery()
         self._spool()
         self._tls()
@@ -78,11 +80,41 @@ class Metrics:
         self.list_members = self._counter(
             "list_members", "Members that joined, left, were suspended", "list", "what"
         )
+        self.postage = self._counter(
+            "postage", "Receipts for postage: sold, redeemed, refused, returned, bought", "what"
+        )
         self.extensions = self._counter(
             "extensions", "What MT2 extensions did: spoke, asked a user, acted", "extension", "what"
         )
+        self.policies = self._counter("policies_fetched", "Policies of others, asked for by AMDP", "result")
+        self.web_answers = self._counter("web_answers", "Answers of AMDP's web services", "method", "status")
+        self.subscriptions = self._counter(
+            "subscriptions", "Subscription service: asked, changed, refused, synchronised", "what"
+        )
+        self.classes = self._counter("classes", "Classes looked up, reported, withdrawn", "result")
         self.vacation = self._counter("vacation", "Mail for users who are away", "result")
         self.rules = self._counter("policy_verdicts", "Verdicts of policy rules", "rule", "action")
+
+    def _amdp_holding(self) -> None:
+        self.held_copies = self._counter(
+            "held_copies", "Copies of held mail by the state they went into", "state"
+        )
+        self.held_questions = self._counter(
+            "held_questions", "Message ids that the holding facility was asked about", "what", "answer"
+        )
+        self.held_guessers = self._counter("held_guessers", "Addresses stopped for asking about unknown ids")
+        self.held_errands = self._counter(
+            "held_errands", "Receipts, hooks and refunds for held mail", "kind", "result"
+        )
+
+    def _amdp_incoming(self) -> None:
+        self.amdp_questions = self._counter(
+            "amdp_questions", "Envelopes that holders were asked about", "answer"
+        )
+        self.amdp_envelopes = self._counter("amdp_envelopes", "Envelopes by what became of them", "fate")
+        self.amdp_fetches = self._counter("amdp_fetches", "Messages pulled from holders", "result")
+        self.amdp_receipts = self._counter("amdp_receipts", "Receipts given to holders", "result")
+        self.amdp_reports = self._counter("amdp_reports", "Reports of abuse (ARF)", "why")
 
     def _trust(self) -> None:
         self.trust_answers = self._counter(

@@ -53,9 +53,11 @@ def _from_q(text: bytes) -> bytes:
     return _HEX.sub(lambda match: bytes((int(match[1], 16),)), text.replace(b"_", b" "))
 
 
-def encode_phrase(text: str) -> str:
-    """A short text of ours as it may stand in a header: itself when ASCII, else one or more encoded words."""
-    if text.isascii():
+def encode_phrase(text: str, *, always: bool = False) -> str:
+    """A short text of ours as it may stand in a header: itself when ASCII and not `always`, else one or more
+    encoded words."""
+    if text.isascii() and not always:
         return text
-    words = [text[at : at + 12].encode() for at in range(0, len(text), 12)]  # each stays below 75 octets
+    # RFC 2047 section 2: a word has at most 75 octets; these have 72 when each character takes four.
+    words = [text[at : at + 11].encode() for at in range(0, len(text), 11)]
     return "\r\n ".join(f"=?utf-8?B?{binascii.b2a_base64(word, newline=False).decode()}?=" for word in words)

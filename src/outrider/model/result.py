@@ -1,6 +1,6 @@
 """What became of a message for one recipient (RFC 3463 status; RFC 3464 actions).
 
-Three kinds, as in QMTP's K, Z and D: delivered, deferred, failed.
+Three kinds, as in QMTP's K, Z and D: delivered, deferred, failed; a fourth no sender ever hears of: dropped.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ class Kind(Enum):
     RELAYED = "relayed"
     DEFERRED = "deferred"
     FAILED = "failed"
+    DROPPED = "dropped"
+    """It ends here, told to nobody but log and trail: an AMDP envelope that may be forged (AMDP-10)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
+from outrider.delivery.envelope_links import with_link
 from outrider.delivery.interface import Hop, Job
 from outrider.model.message import StoredMessage
 from outrider.model.result import DeliveryResult, Kind
@@ -30,6 +31,7 @@ from outrider.protocols.smtp.client_plan import (
     BatchLimits,
     Sortable,
     batch_limits,
+    goes_as_envelope,
     next_batch,
     prepare_mail,
     too_large,
@@ -135,7 +137,7 @@ class SmtpConnection:
     # -- one job -------------------------------------------------------------------------------------
 
     async def _send(self, job: Job) -> Results:
-        content = await self._prepare(job.message)
+        content = await self._prepare(self._readable(job.message))
         if content is None:
             return self._all_deferred(job.recipients, "4.3.0", "the stored message has no content")
         if isinstance(content, Unsendable):
@@ -152,6 +154,13 @@ class SmtpConnection:
         while waiting:
             waiting = await self._one_transaction(job, fitting, waiting, results)
         return results
+
+    def _readable(self, message: StoredMessage) -> StoredMessage:
+        """An envelope of AMDP as this server takes it: where nobody will call back for it, its link must do
+        (AMDP-5a)."""
+        if not message.envelope.link_token or goes_as_envelope(message.envelope, self._core.offers):
+            return message
+        return with_link(message)
 
     async def _fit(self, content: OutgoingContent, *, smtputf8: bool) -> OutgoingContent | Unsendable:
         """The content in a form that this server takes, or why there is none."""

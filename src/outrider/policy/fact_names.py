@@ -102,9 +102,9 @@ CATALOGUE: dict[str, FactKind] = {
             _T.TEXT,
             _S.CONNECT,
             _P,
-            "smtp, submission, amtp, mt2, qmtp, lmtp.",
+            "smtp, submission, amtp, mt2, qmtp, lmtp; amdp for mail that this server has pulled from its holder.",
             of_session=_C,
-            values=("smtp", "submission", "amtp", "mt2", "qmtp", "lmtp"),
+            values=("smtp", "submission", "amtp", "mt2", "qmtp", "lmtp", "amdp"),
         ),
         FactKind("server.port", _T.NUMBER, _S.CONNECT, _P, "Our port.", of_session=_C),
         FactKind("time.hour", _T.NUMBER, _S.CONNECT, _P, "Hour of the day in UTC, 0 to 23."),
@@ -363,6 +363,14 @@ CATALOGUE: dict[str, FactKind] = {
             "recipients here are paid for.",
         ),
         FactKind(
+            "mt2.postage",
+            _T.NUMBER,
+            _S.SENDER,
+            _P,
+            "What an MT2 message pays for each of its recipients here, in thousandths of [amdp.postage] "
+            "currency; absent unless all of them are paid for.",
+        ),
+        FactKind(
             "mt2.allow-listed",
             _T.FLAG,
             _S.SENDER,
@@ -375,6 +383,47 @@ CATALOGUE: dict[str, FactKind] = {
             _S.SENDER,
             _P,
             "The same body has been sent to a spam trap, here or at a site that shares what its traps catch.",
+        ),
+        FactKind(
+            "amdp.envelope",
+            _T.FLAG,
+            _S.SENDER,
+            _P,
+            "MAIL had the keyword AMDP: the message is an envelope, which goes through the call-back whatever "
+            "way a rule gives it. Absent for all other mail.",
+        ),
+        FactKind(
+            "amdp.domain",
+            _T.DOMAIN,
+            _S.SENDER,
+            _P,
+            "The sender's domain of a message that this server has pulled (AMDP): proven when its holding "
+            "facility was found genuine and called back. Absent for all other mail.",
+        ),
+        FactKind("amdp.holder", _T.DOMAIN, _S.SENDER, _P, "The facility that held it, proven likewise."),
+        FactKind(
+            "amdp.sender",
+            _T.MAILBOX,
+            _S.SENDER,
+            _P,
+            "AMDP-From of its envelope, which the domain's facility confirmed.",
+        ),
+        FactKind(
+            "amdp.class",
+            _T.TEXT,
+            _S.SENDER,
+            _V,
+            "Its class, `agent::mail::message`: vouched when a service of [amdp.classification] vouches for "
+            "the domain, else claimed.",
+        ),
+        FactKind(
+            "amdp.standing",
+            _T.TEXT,
+            _S.SENDER,
+            _P,
+            "What the sender's domain is by [amdp.incoming]: allowed, or unclassified; denied ones never come "
+            "so far.",
+            values=("allowed", "unclassified"),
         ),
         FactKind("recipient", _T.MAILBOX, _S.RECIPIENT, _C, "The recipient as named at RCPT."),
         FactKind("recipient.domain", _T.DOMAIN, _S.RECIPIENT, _C, "Its domain."),

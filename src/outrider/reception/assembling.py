@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from outrider.message.dates import format_date
 from outrider.message.received import received_field
+from outrider.model.address import Address
 from outrider.model.content import Content
 from outrider.model.envelope import Envelope, Recipient
 from outrider.model.facts import Fact, Facts
@@ -59,6 +60,11 @@ class MailTransaction(Transaction):
     """The MT2 form, where it came in one; set before `finish`."""
     transfer: TakenTransfer | None = None
     """What is to be remembered of its MT2 transfer, from the commit on."""
+    named: Address | None = None
+    """An envelope's one recipient as RCPT named it, before any alias (AMDP-7)."""
+    envelope_key: str = ""
+    """An envelope by what tells it from others: the same when its holder sends it again, after a 250 that
+    never came."""
     handed_in: bool = False
     """The spool has it, or may have it: from here on the body is the spool's."""
 
@@ -92,7 +98,12 @@ def assemble(
 def _envelope(transaction: MailTransaction) -> Envelope:
     request, route = transaction.request, transaction.route
     recipients = transaction.recipients
-    if route:
+    if route and request.amdp:
+        # Where no rule chose a way for the recipient itself; see `amdp_envelopes`.
+        recipients[:] = [
+            replace(one, route=one.route + route) if one.route.endswith(":") else one for one in recipients
+        ]
+    elif route:
         recipients[:] = [one if one.route else replace(one, route=route) for one in recipients]
     return Envelope(
         request.sender,
@@ -132,7 +143,7 @@ def _trace(transaction: MailTransaction, content: Content, date: str, added_fiel
 def _protocol(session: Session, *, smtputf8: bool) -> str:
     """RFC 3848, RFC 6531 section 4.3: ESMTPSA, UTF8SMTPS, ..."""
     protocol = session.with_protocol
-    if not smtputf8 or protocol in ("QMTP", "AMTP", "AMTPA", "MT2"):
+    if not smtputf8 or protocol in ("QMTP", "AMTP", "AMTPA", "MT2", "AMDP"):
         return protocol
     return "UTF8" + protocol.removeprefix("E")
 

@@ -52,7 +52,7 @@ class Session:
     id: str
     """For logs, and for people: "session <id>"."""
     protocol: str
-    """smtp, submission, amtp, mt2, qmtp, lmtp."""
+    """smtp, submission, amtp, mt2, qmtp, lmtp; amdp for mail that this server has pulled."""
     client_address: IPAddress | None
     """None for a unix socket."""
     client_port: int
@@ -106,11 +106,13 @@ class Session:
     def with_protocol(self) -> str:
         """The ``with`` clause of Received (RFC 3848, RFC 6531 adds UTF8 by message).
 
-        QMTP, AMTP and AMTPA (after AUTH), MT2 are not registered; AMTP without TLS there is none."""
+        QMTP, AMTP and AMTPA (after AUTH), MT2, AMDP (pulled mail) are not registered; AMTP without TLS there is none."""
         if self.protocol == "mt2":
             return "MT2"
         if self.protocol == "qmtp":
             return "QMTP"
+        if self.protocol == "amdp":
+            return "AMDP"
         if self.protocol == "amtp":
             return "AMTPA" if self.login else "AMTP"
         base = "LMTP" if self.protocol == "lmtp" else ("ESMTP" if self.extended else "SMTP")

@@ -82,9 +82,19 @@ class EnvelopeJudge:
         result in the transfer. Raises Refused."""
         self._check_limits(transfer, envelope)
         judged = await self._looked_at(transfer, envelope)
-        mail = await self._begun(transfer, envelope, judged)
-        await self._ask_recipients(transfer, envelope, mail, judged)
+        try:
+            mail = await self._begun(transfer, envelope, judged)
+            await self._ask_recipients(transfer, envelope, mail, judged)
+        except Exception:
+            await self.ended(judged)
+            raise
         return mail, judged
+
+    async def ended(self, judged: JudgedEnvelope) -> None:
+        """The transfer is over, its message stored or not: extensions may have kept something for it
+        (MT2-21d). Never raises."""
+        if self._desk is not None and judged.carried and judged.facts.recipients:
+            await self._desk.ended(judged.facts, judged.carried)
 
     def _check_limits(self, transfer: Transfer, envelope: LayeredEnvelope) -> None:
         now = self._parts.clock()
@@ -151,12 +161,18 @@ class EnvelopeJudge:
     ) -> EnvelopeFacts:
         identity = identity_of(transfer.session)
         names = frozenset(identity.names if identity is not None else ())
-        ours = self._parts.recipients.domains
+        domains = self._parts.recipients.domains
+        ours = [
+            (position, one.address)
+            for position, one in enumerate(envelope.recipients, 1)
+            if one.address.domain in domains
+        ]
         return EnvelopeFacts(
             message_id=envelope.id,
             transfer=f"{transfer.peer}/{transfer.id}",
             sender=envelope.sender,
-            recipients=tuple(one.address for one in envelope.recipients if one.address.domain in ours),
+            recipients=tuple(address for _, address in ours),
+            positions=tuple(position for position, _ in ours),
             now=self._parts.clock(),
             date=float(envelope.date),
             expires=float(envelope.expiry),

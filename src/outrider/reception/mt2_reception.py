@@ -416,6 +416,7 @@ class Mt2MailReception(Mt2SessionReception):
     async def _after(self, session: Session, judged: JudgedEnvelope, hop: HopFacts) -> None:
         """What extensions want sent, now that the message is ours. It is stored and acknowledged, whatever
         becomes of this."""
+        await self._envelopes.ended(judged)
         try:
             messages = judged.said.messages
             if self._desk is not None and judged.carried:
@@ -439,7 +440,9 @@ class Mt2MailReception(Mt2SessionReception):
         was_storing = transfer.state is Course.STORING
         transfer.refusal = result
         self._book.end(transfer)
-        self._judged.pop(transfer, None)
+        judged = self._judged.pop(transfer, None)
+        if judged is not None and judged.carried and result.code != codes.MESSAGE_TAKEN:
+            self._in_background(self._envelopes.ended(judged))
         if transfer.peer:
             self._book.partials.forget(transfer.key)
         if transfer.body is not None and not result.is_ok and not was_storing:

@@ -7,8 +7,8 @@ commit. Whatever fails unforeseen is our fault and temporary: 451, logged, nothi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Iterable
+from dataclasses import replace
 from typing import cast
 
 from outrider.message.header_fields import field_values, has_more_hops_than
@@ -25,6 +25,7 @@ from outrider.model.verdict import Stage, Verdict
 from outrider.policy.message_facts import body_facts, header_facts
 from outrider.protocols.amtp import replies as amtp_replies
 from outrider.reception import replies
+from outrider.reception.amdp_part import AmdpReception, Now, Resolved
 from outrider.reception.assembling import MailTransaction, MessageFacts, assemble
 from outrider.reception.committing import Committer, KeptBody
 from outrider.reception.interface import BodyStream, Decision, Session, Transaction
@@ -32,9 +33,8 @@ from outrider.reception.judging import Inquiry, keep_breach, keep_verdict
 from outrider.reception.lookups import FactSource
 from outrider.reception.partner_terms import from_domains
 from outrider.reception.parts import ListRefusals, ReceptionParts
-from outrider.reception.relay import RelayControl, tls_table
+from outrider.reception.relay import tls_table
 from outrider.reception.session_facts import SessionFacts, facts_of
-from outrider.reception.session_part import SessionReception
 from outrider.reception.settings import ReceptionSettings
 from outrider.reception.submission import missing_fields
 from outrider.routing.list_addresses import Purpose
@@ -48,27 +48,13 @@ from outrider.routing.local_users import (
 )
 from outrider.spool.interface import SpoolFull, SpoolUnavailable
 
-Resolved = tuple[ResolvedRecipient, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class _Now:
-    """An answer that is there already, as an awaitable."""
-
-    reply: Reply
-
-    def __await__(self) -> Generator[None, None, Reply]:
-        yield from ()
-        return self.reply
-
-
-class MailReception(SessionReception):
+class MailReception(AmdpReception):
     """Implements :class:`outrider.reception.interface.Reception`."""
 
     def __init__(self, settings: ReceptionSettings, parts: ReceptionParts) -> None:
         super().__init__(settings, parts)
         self.inline_limit = settings.inline_limit
-        self._relay = RelayControl(settings)
         self._committer = Committer(parts.spool, parts.fresh, parts.observer, settings.lease_s)
         self._wants = parts.policy.needs_anywhere
         self._judges_content = parts.policy.asks(Stage.HEADERS) or parts.policy.asks(Stage.BODY)
@@ -155,8 +141,12 @@ class MailReception(SessionReception):
             return amtp_replies.AUTHENTICATION_FAILED  # the core lets nobody so far
         if request.size > self._settings.message_size:
             return replies.message_too_big(self._settings.message_size)
-        if (request.hold_for or request.hold_until) and not self._relay.permission(session, facts):
+        if (request.hold_for or request.hold_until) and not self._permission(session, facts):
             return replies.FUTURE_RELEASE_REFUSED
+        if self._parts.envelopes is not None:
+            refusal = self._envelope_sender_refusal(session, facts, request, self._parts.envelopes)
+            if refusal is not None:
+                return refusal
         if request.sender is not None and not self._may_send_as(session, request.sender):
             return replies.sender_not_yours(session.login, str(request.sender))
         return None
@@ -192,7 +182,7 @@ class MailReception(SessionReception):
         """AUTH= is believed only from those who may relay (RFC 4954 section 5, SEC-111)."""
         if not request.auth or request.auth == "<>":
             return ""
-        return request.auth if self._relay.permission(session, facts) else ""
+        return request.auth if self._permission(session, facts) else ""
 
     def recipient(self, transaction: Transaction, request: RecipientRequest) -> Decision:
         """See the interface."""
@@ -205,6 +195,11 @@ class MailReception(SessionReception):
             return self._recipient_refused(mail, request, replies.TOO_MANY_RECIPIENTS)
         if self._relay.agreed_tls_missing(session):
             return self._recipient_refused(mail, request, replies.MUST_STARTTLS)
+        if self._parts.envelopes is not None:
+            known = self._may_relay(mail)
+            refusal = self._parts.envelopes.recipient_refusal(mail, request.address, known=known)
+            if refusal is not None:
+                return self._recipient_refused(mail, request, refusal)
         resolution = self._parts.recipients.resolve(_ours_by_name(session, request.address))
         if session.require_tls and session.tls is None:
             return self._by_tls_table(mail, request, resolution)
@@ -276,7 +271,10 @@ class MailReception(SessionReception):
         address = request.address
         if not address.domain:
             return self._recipient_refused(mail, request, replies.NO_POSTMASTER)
-        because = self._relay.permission(mail.session, mail.session_facts)
+        because = self._permission(mail.session, mail.session_facts)
+        if because and mail.request.amdp:
+            # Who calls back must be the one whom the mail is for: the holder's address goes no further.
+            because = ""
         if because:
             self._observer.relay_granted(mail.session, str(address), because)
         elif not self._relay.is_relay_domain(address.domain):
@@ -321,6 +319,12 @@ class MailReception(SessionReception):
         """The recipients become the transaction's, unless AMTP's rules are against it."""
         if mail.session.connection is Arrival.AMTP_PUBLIC:
             refusal = self._public_refusal(mail, found, route)
+            if refusal is not None:
+                return self._recipient_refused(mail, request, refusal)
+        if mail.request.amdp and self._parts.envelopes is not None:
+            route = self._parts.envelopes.taken(mail, request.address, route)
+        elif self._parts.submissions is not None:
+            refusal = self._hold_refusal(mail, found, route, self._parts.submissions)
             if refusal is not None:
                 return self._recipient_refused(mail, request, refusal)
         return _take(mail, request, found, route)
@@ -371,6 +375,10 @@ class MailReception(SessionReception):
             return replies.TOO_MANY_HOPS
         if mail.session.login and not self._writes_as_own(mail.session, headers):
             return replies.FROM_NOT_YOURS
+        if mail.request.amdp and self._parts.envelopes is not None:
+            refusal = self._parts.envelopes.header_refusal(mail, headers)
+            if refusal is not None:
+                return refusal
         if self._parts.codes.reads_field(mail.session, mail.code):
             refusal = self._field_refusal(mail, headers)
             if refusal is not None:
@@ -390,6 +398,8 @@ class MailReception(SessionReception):
 
     def _writes_as_own(self, session: Session, headers: bytes) -> bool:
         """Whether From or Sender holds an address of the login's own, or neither holds any (SEC-110)."""
+        if self._parts.submissions is not None and self._parts.submissions.corrects_from:
+            return True
         named = [
             mailbox
             for name in (b"from", b"sender")
@@ -435,7 +445,7 @@ class MailReception(SessionReception):
         try:
             finished = self._finish(mail, content)
         except Exception as error:
-            finished = _Now(self._failed(mail.session, Stage.BODY, error))
+            finished = Now(self._failed(mail.session, Stage.BODY, error))
         return finished if mail.stream is None else self._finish_streamed(mail, mail.stream, finished)
 
     async def _finish_streamed(
@@ -455,9 +465,14 @@ class MailReception(SessionReception):
         if refusal is None and not mail.headers_judged:
             refusal = self._header_refusal(mail, content.headers)
         if refusal is not None:
-            return _Now(self._message_refused(mail, Stage.BODY, refusal))
+            return Now(self._message_refused(mail, Stage.BODY, refusal))
         if mail.drops_field:
             content = replace(content, headers=without_mpc(content.headers))
+        if self._parts.envelopes is not None or self._parts.submissions is not None:
+            return self._finish_amdp(mail, content)
+        return self._judged_or_not(mail, content)
+
+    def _judged_or_not(self, mail: MailTransaction, content: Content) -> Awaitable[Reply]:
         if self._judges_content or mail.drops_field:
             return self._judge_and_commit(mail, content)
         return self._commit(mail, content)
@@ -515,11 +530,6 @@ class MailReception(SessionReception):
         keep_verdict(mail, verdict, self._parts.clock())
         return taken
 
-    def _message_refused(
-        self, mail: MailTransaction, stage: Stage, reply: Reply, rule: str = "", about: str = ""
-    ) -> Reply:
-        return self._refused(mail.session, stage, reply, rule=rule, about=about, message_id=mail.id)
-
 
 def _take(mail: MailTransaction, request: RecipientRequest, found: Resolved, route: str) -> Reply:
     """The recipients become the transaction's, each once (SEC-86)."""
@@ -553,6 +563,8 @@ def _add_sender_facts(facts: Facts, request: MailRequest) -> None:
     facts.claim("sender.null", request.sender is None)
     if request.sender is not None:
         facts.claim("sender.domain", request.sender.domain)
+    if request.amdp:
+        facts.prove("amdp.envelope", True, "MAIL")
     facts.claim("message.declared-size", request.size)
     facts.claim("body.type", request.body_type.value)
 

@@ -26,6 +26,7 @@ from outrider.routing.list_addresses import list_address
 from outrider.routing.partners import Fallback, OutboundTerms, PartnerTable
 from outrider.routing.tls_policy import TlsRequirement, default_requirement, for_detour, route_requirement
 from outrider.routing.ways import (
+    AMDP_TRANSPORTS,
     ErrorWay,
     HostOptions,
     HostWay,
@@ -38,6 +39,8 @@ from outrider.routing.ways import (
 
 LIST_WAY = LocalWay("list", "")
 """To the mailing list whose address it is."""
+AMDP_CONCURRENCY = 200
+"""Attempts of AMDP at once: they wait for others' answers, which are asked for by the hundred (AMDP-9)."""
 MAX_FOUND = 10_000
 """Domains whose way is remembered."""
 
@@ -307,13 +310,18 @@ def _crosses_a_network(way: Way) -> TypeGuard[HostWay | MxWay]:
 
 
 def _routed(entry: _Entry, domain: str) -> Routed:
-    return Routed(entry.way, lane_of(entry.way, domain), entry.concurrency, entry.rate)
+    is_amdp = isinstance(entry.way, LocalWay) and entry.way.transport in AMDP_TRANSPORTS
+    concurrency = max(entry.concurrency, AMDP_CONCURRENCY) if is_amdp else entry.concurrency
+    return Routed(entry.way, lane_of(entry.way, domain), concurrency, entry.rate)
 
 
 def lane_of(way: Way, domain: str) -> str:
     """What the way has in common with others, for limits and back-off."""
     match way:
         case HostWay(chosen_by_operator=True):
+            return str(way)
+        case LocalWay(transport=transport) if transport in AMDP_TRANSPORTS:
+            # Waiting for a holder must not stand in the way of the domain's mailboxes.
             return str(way)
         case _:
             return domain

@@ -127,6 +127,8 @@ def is_private(way: Way) -> bool:
             return False
         case HostWay():
             return way.chosen_by_operator
+        case LocalWay(transport=HOLD.transport):
+            return False  # it is fetched by whoever its envelope reaches
         case _:
             return True
 

@@ -45,6 +45,7 @@ from outrider.routing.partners import PartnerTable
 from outrider.routing.routes import RouteError, RouteTable
 from outrider.routing.tls_policy import route_requirement
 from outrider.routing.ways import parse_way
+from outrider.runtime.amdp_checks import amdp_faults, amdp_warnings, policy_warnings
 from outrider.runtime.amtp_checks import (
     AmtpParts,
     backup_faults,
@@ -106,6 +107,8 @@ class Assembly:
     server_tls: ServerContexts | None
     client_tls: ClientTls
     ca_stores: CaStores
+    amdp_stores: CaStores
+    """CAs that may vouch for AMDP's facilities and information services."""
     revocation_files: RevocationFiles
     mt2_identities: Mt2IdentitySettings
     mt2_keys: Mt2Keys
@@ -151,6 +154,7 @@ class _Assembler:
         client_tls = self._client_tls(stores)
         partners = self._part((), lambda: PartnerTable(self._config))
         amtp = self._amtp(partners, stores)
+        amdp_stores = self._amdp(stores)
         mt2_identities = self._mt2_identities(amtp)
         mt2_keys = self._mt2_keys()
         self._tell_partners_authorities(client_tls, amtp)
@@ -165,6 +169,9 @@ class _Assembler:
             self._part((), lambda: vacation_settings(self._config))
         self._part(("mt2", "extensions"), lambda: check_extensions(self._config))
         policy = self._policy()
+        if self._config.amdp.roles:
+            warnings = self._part((), lambda: list(policy_warnings(self._config, policy)))
+            self._warnings.extend(warnings or ())
         trust = self._trust()
         users = self._users()
         if (
@@ -184,6 +191,7 @@ class _Assembler:
             server_tls,
             client_tls,
             stores,
+            amdp_stores,
             revocation_files,
             mt2_identities,
             mt2_keys,
@@ -283,6 +291,12 @@ class _Assembler:
                 "mt2 is spoken in the clear over loopback and private links only (MT2-9)",
                 "use implicit or starttls, or a private address",
             )
+        if one.protocol == "amdp" and tls == "none" and not _is_private_link(one.address):
+            self._fault(
+                (*key, "tls"),
+                "AMDP is HTTPS; in the clear it goes to a proxy on this machine or a private link only",
+                "use implicit, or a private address",
+            )
         if tls == "starttls" and one.protocol not in ("smtp", "submission", "lmtp", "amtp", "mt2"):
             self._fault((*key, "tls"), f"{one.protocol} has no STARTTLS", "use implicit or none")
         auth = one.auth if one.auth is not None else one.protocol == "submission"
@@ -292,7 +306,11 @@ class _Assembler:
             self._fault(key, "AUTH needs logins", "set users_file in [auth] (`outrider user add` fills it)")
         self._check_address((*key, "address"), one.address)
         implicit_submission = one.protocol == "submission" and tls == "implicit"
-        own_ports = {"amtp": self._config.amtp.port, "mt2": self._config.mt2.port}
+        own_ports = {
+            "amtp": self._config.amtp.port,
+            "mt2": self._config.mt2.port,
+            "amdp": self._config.amdp.port,
+        }
         usual = own_ports.get(one.protocol) or DEFAULT_PORTS.get(one.protocol, 25)
         port = one.port or (SMTPS_PORT if implicit_submission else usual)
         asks = one.request_client_certificate
@@ -308,7 +326,7 @@ class _Assembler:
         )
 
     def _usual_tls(self, one: Listener, *, has_certificate: bool) -> str:
-        if one.protocol in ("amtp", "mt2"):
+        if one.protocol in ("amtp", "mt2", "amdp"):
             return "implicit"
         return "starttls" if has_certificate and one.protocol in ("smtp", "submission") else "none"
 
@@ -327,6 +345,15 @@ class _Assembler:
             if one.ca
         }
         return AmtpParts(hosts, partners, by_entry)
+
+    def _amdp(self, stores: CaStores) -> CaStores:
+        for one in amdp_faults(self._config):
+            self._fault(one.key, one.fault, one.remedy)
+        self._warnings.extend(amdp_warnings(self._config))
+        files = self._config.amdp.incoming.ca
+        if not files:
+            return stores
+        return CaStores.of(self._authorities(("amdp", "incoming", "ca"), files), (), stores.revocations)
 
     def _mt2_identities(self, amtp: AmtpParts | None) -> Mt2IdentitySettings | None:
         validation = self._config.mt2.validation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from outrider.delivery.interface import FreshMail, LocalTransport
@@ -15,6 +15,7 @@ from outrider.extension_state.transport import ExtendingTransport, ListCommandRe
 from outrider.extension_state.transport import Parts as TransportParts
 from outrider.extensions.desk import Desk
 from outrider.extensions.observer import ExtensionObserver
+from outrider.extensions.postage_office import PostageOffice
 from outrider.lists.mailing import Mailing
 from outrider.model.address import AddressError
 from outrider.runtime.assembly import Assembly
@@ -42,6 +43,8 @@ class Extensions:
         config, data_dir = assembly.config, assembly.data_dir
         self._store = ExtensionStoreThread(lambda: open_extension_store(config, data_dir), "extensions")
         self._observer = observer
+        self.postage: Callable[[Assembly], PostageOffice | None] = lambda _: None
+        """Finds the site's postage (MT2-21d); set before `of` is called."""
         self._present: tuple[Assembly, ExtensionParts] | None = None
 
     def of(self, assembly: Assembly) -> ExtensionParts:
@@ -55,7 +58,8 @@ class Extensions:
         from_start = frozenset(settings.enabled)
         choices = StoredChoices(self._store, time.time, from_start)
         desk = Desk(find_extensions(), choices, self._observer, from_start)
-        desk.set_up(place_of(assembly.config), settings.options)
+        place = replace(place_of(assembly.config), postage=self.postage(assembly))
+        desk.set_up(place, settings.options)
         return ExtensionParts(desk, choices)
 
     def close(self) -> None:

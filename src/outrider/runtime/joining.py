@@ -6,12 +6,20 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import Protocol
 
 from outrider.delivery.clock import SystemClock
-from outrider.delivery.interface import Connection, FreshMail, Hop, RequirementUnmet
+from outrider.delivery.interface import (
+    Connection,
+    EnvelopeWatch,
+    FreshMail,
+    Hop,
+    LocalTransport,
+    RequirementUnmet,
+)
 from outrider.delivery.item_runner import Rules
 from outrider.delivery.local import local_transports
 from outrider.delivery.maildir import UniqueNames
@@ -19,7 +27,7 @@ from outrider.delivery.mt2_assembler import Mt2Assembler, OutgoingExtensions
 from outrider.delivery.mt2_departure import Departure
 from outrider.delivery.mt2_sealing import MessageSealer
 from outrider.delivery.next_hops import HopPlanner
-from outrider.delivery.reports import reporting_for
+from outrider.delivery.reports import Reporting, reporting_for
 from outrider.delivery.results import deferred
 from outrider.delivery.service_hops import ServiceSending
 from outrider.delivery.surroundings import Surroundings
@@ -28,6 +36,7 @@ from outrider.identity.client_certificate import ClientIdentifier
 from outrider.identity.login_limits import LoginLimits
 from outrider.identity.trace import SealPaths
 from outrider.lists.store import ListStoreThread
+from outrider.maillog.amdp_web_log import AmdpWebLog
 from outrider.maillog.client_log import ClientLog
 from outrider.maillog.delegation_log import DelegationLog
 from outrider.maillog.delivery_log import DeliveryLog
@@ -58,9 +67,10 @@ from outrider.net.tls import TlsTimes
 from outrider.net.tls_context import ServerTls
 from outrider.protocols.qmtp.events import QmtpLimits
 from outrider.protocols.smtp.server_settings import ServerSettings
+from outrider.reception.amdp_envelopes import EnvelopeDesk
 from outrider.reception.ids import id_maker
 from outrider.reception.lookups import FactSource
-from outrider.reception.parts import ReceptionParts
+from outrider.reception.parts import ReceptionParts, SubmissionDesk
 from outrider.reception.reception import MailReception
 from outrider.reception.settings import ReceptionSettings
 from outrider.routing.mail_exchangers import Ourselves
@@ -68,6 +78,7 @@ from outrider.routing.private_addresses import address_guard
 from outrider.runtime.amtp_checks import mail_codes
 from outrider.runtime.assembly import Assembly, ListenerPlan, login_limits
 from outrider.runtime.extension_parts import Extensions, list_commands, with_extensions
+from outrider.runtime.gateway_parts import announces_envelopes, make_handing_in
 from outrider.runtime.listing import make_list_gate, make_list_store, make_mailing, with_lists
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.private_files import write_private
@@ -103,6 +114,7 @@ class Voices:
         self.client = ClientLog(emitter, self.metrics)
         self.lists = ListsLog(emitter, self.metrics)
         self.extensions = ExtensionsLog(emitter, self.metrics)
+        self.web = AmdpWebLog(emitter, self.metrics)
 
 
 @dataclass(slots=True)
@@ -121,6 +133,28 @@ class Core:
     """Members of mailing lists, and who is away; opened when it is first needed."""
     extensions: Extensions
     """MT2 extensions and what they remember; opened likewise."""
+
+
+class AmdpDelivery(Protocol):
+    """What AMDP brings to delivery; see `amdp_parts.AmdpParts`."""
+
+    transports: dict[str, LocalTransport]
+    watch: EnvelopeWatch | None
+
+
+class AmdpDesks(Protocol):
+    """What AMDP brings to reception."""
+
+    envelopes: EnvelopeDesk | None
+    submissions: SubmissionDesk | None
+
+
+@dataclass(slots=True)
+class NoAmdp:
+    """AMDP where no mail moves: commands beside a server that is stopped."""
+
+    transports: dict[str, LocalTransport] = field(default_factory=dict)
+    watch: EnvelopeWatch | None = None
 
 
 def make_core(
@@ -182,7 +216,13 @@ def _is_any(address: str) -> bool:
     return ip_address(address).is_unspecified
 
 
-def make_rules(assembly: Assembly, core: Core, lookup: DnsLookup) -> Rules:
+def make_reporting(assembly: Assembly) -> Reporting:
+    """How status reports are made."""
+    new_id = id_maker(random.getrandbits)
+    return reporting_for(assembly.config, assembly.recipients, assembly.routes, new_id, utc_offset)
+
+
+def make_rules(assembly: Assembly, core: Core, lookup: DnsLookup, amdp: AmdpDelivery) -> Rules:
     """What delivery goes by."""
     config = assembly.config
     new_id = id_maker(random.getrandbits)
@@ -199,11 +239,12 @@ def make_rules(assembly: Assembly, core: Core, lookup: DnsLookup) -> Rules:
     return Rules(
         delivery=config.delivery,
         routes=assembly.routes,
-        reporting=reporting_for(config, assembly.recipients, assembly.routes, new_id, utc_offset),
+        reporting=make_reporting(assembly),
         planner=planner,
         transports=with_extensions(
             with_lists(
-                local_transports(config.delivery, assembly.recipients, names, core.voices.delivery),
+                local_transports(config.delivery, assembly.recipients, names, core.voices.delivery)
+                | amdp.transports,
                 assembly,
                 mailing,
                 core.lists,
@@ -215,7 +256,10 @@ def make_rules(assembly: Assembly, core: Core, lookup: DnsLookup) -> Rules:
             mailing,
             core.voices.extensions,
         ),
-        departure=Departure(message_sealer(assembly), wanted=config.mt2.hidden_part),
+        envelopes=amdp.watch,
+        departure=Departure(
+            message_sealer(assembly), wanted=config.mt2.hidden_part, handed_in=make_handing_in(assembly)
+        ),
     )
 
 
@@ -267,7 +311,7 @@ def make_reception(assembly: Assembly, parts: ReceptionParts) -> MailReception:
 
 
 def reception_parts(
-    assembly: Assembly, core: Core, sources: FactSource | None, fresh: FreshMail
+    assembly: Assembly, core: Core, sources: FactSource | None, fresh: FreshMail, amdp: AmdpDesks
 ) -> ReceptionParts:
     """What reception works with, whatever the protocol."""
     config, voices, amtp = assembly.config, core.voices, assembly.amtp
@@ -289,6 +333,8 @@ def reception_parts(
         partners=amtp.terms(partner_identifiers),
         may_leave=assembly.routes.may_leave,
         lists=make_list_gate(assembly, core.lists, voices.lists),
+        envelopes=amdp.envelopes,
+        submissions=amdp.submissions,
         memory_is_short=core.memory_is_short,
         own_addresses=ourselves(assembly).addresses,
     )
@@ -312,6 +358,7 @@ def make_smtp_service(
         lmtp=plan.settings.protocol == "lmtp",
         tls_offered=plan.tls == "starttls",
         auth_after_tls=plan.auth and plan.tls == "starttls",
+        amdp=announces_envelopes(assembly, plan.settings.protocol),
     )
     return SmtpService(
         protocol=plan.settings.protocol,

@@ -21,6 +21,7 @@ from outrider.lists.vacation import vacation_settings
 from outrider.model.message import MessageId
 from outrider.runtime.assembly import Assembly
 from outrider.runtime.control import CommandRefused, NoServer, call
+from outrider.runtime.subscription_names import subscription_root
 
 NewId = Callable[[float], MessageId]
 _ANSWERING = ("maildir", "pipe")
@@ -70,7 +71,15 @@ def with_lists(
 
 def make_mailing(assembly: Assembly, new_id: NewId, utc_offset: Callable[[float], int]) -> Mailing:
     """How messages of this server's own are made."""
-    return Mailing(assembly.config.hostname, assembly.recipients, assembly.routes, new_id, utc_offset)
+    config = assembly.config
+    return Mailing(
+        config.hostname,
+        assembly.recipients,
+        assembly.routes,
+        new_id,
+        utc_offset,
+        lambda domain: subscription_root(config, domain),
+    )
 
 
 def moderation(data_dir: Path) -> Moderate:

@@ -22,7 +22,7 @@ from outrider.runtime.assembly import assemble
 from outrider.runtime.commands import Commands
 from outrider.runtime.control import CommandRefused, Row
 from outrider.runtime.extension_parts import extension_commands, make_office, make_post
-from outrider.runtime.joining import ProtocolDialler, Voices, make_core, make_rules, utc_offset
+from outrider.runtime.joining import NoAmdp, ProtocolDialler, Voices, make_core, make_rules, utc_offset
 from outrider.runtime.listing import make_mailing
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.starting import drop_privileges
@@ -56,7 +56,7 @@ async def _run(loaded: Loaded, command: str, arguments: dict[str, Any]) -> list[
         raise CommandRefused(str(error)) from error
     try:
         core = make_core(assembly, voices, spool, lambda: False)
-        rules = make_rules(assembly, core, DnsLookup(DnsResolver(assembly.resolver)))
+        rules = make_rules(assembly, core, DnsLookup(DnsResolver(assembly.resolver)), NoAmdp())
         dialler = ProtocolDialler(assembly, voices)
         connections = Connections(dialler, voices.delivery)
         runner = ItemRunner(spool, rules, connections, core.clock, random.random, voices.delivery)

@@ -34,6 +34,7 @@ from outrider.dns.resolver import DnsResolver
 from outrider.extension_state.office import ExtensionOffice
 from outrider.maillog.emitter import Emitter, Level
 from outrider.net.accept_turns import AcceptTurns
+from outrider.net.amdp_web_server import AmdpWebServer
 from outrider.net.amtp_server import AmtpServer
 from outrider.net.http_server import HttpService
 from outrider.net.listener import Listener, ProtocolFactory
@@ -43,6 +44,8 @@ from outrider.net.smtp_server import SmtpServer
 from outrider.net.tls_files import TlsConfigError
 from outrider.reception.ids import id_maker
 from outrider.reception.lookups import FactSource
+from outrider.runtime.amdp_parts import AmdpHouse, AmdpParts, AmdpSurroundings
+from outrider.runtime.amdp_web_parts import make_web_server, web_tls
 from outrider.runtime.assembly import Assembly, ListenerPlan, assemble
 from outrider.runtime.commands import Commands
 from outrider.runtime.control import CommandRefused, Row
@@ -55,6 +58,7 @@ from outrider.runtime.joining import (
     make_core,
     make_qmtp_service,
     make_reception,
+    make_reporting,
     make_rules,
     make_smtp_service,
     make_sources,
@@ -113,6 +117,7 @@ class Server:
         self._smtp: dict[str, SmtpServer] = {}
         self._qmtp: dict[str, QmtpServer] = {}
         self._mt2: dict[str, Mt2Server] = {}
+        self._amdp: dict[str, AmdpWebServer] = {}
         self._http: list[HttpService] = []
         self._wake: Callable[[], None] = lambda: None
         self._paused_kept: tuple[str, ...] = ()
@@ -164,6 +169,8 @@ class Server:
         stack.push_async_callback(self._mt2_world.give_up_partials)
         self._make_receptions()
         self._start_control(stack)
+        self._amdp_parts.start()
+        stack.push_async_callback(self._stop_amdp)
         self._in_background(self._keep_house())
         stack.push_async_callback(self._end_background)
         stack.push_async_callback(self._stop_listeners)
@@ -202,7 +209,7 @@ class Server:
         config = self._assembly.config
         spool = open_spool(
             config,
-            f"{config.hostname}/{shard}",
+            self._spool_name(shard),
             observer=voices.spool,
             shard=shard,
             processes=self._membership.workers,
@@ -211,6 +218,9 @@ class Server:
         if on_wake is not None:
             on_wake(lambda: self._wake())
         return spool
+
+    def _spool_name(self, shard: int) -> str:
+        return f"{self._assembly.config.hostname}/{shard}"
 
     # -- spools of workers that there no longer are ------------------------------------------------
 
@@ -247,7 +257,9 @@ class Server:
         self._lookup = DnsLookup(self._resolver)
         self._identities = self._make_identities()
         stack.push_async_callback(self._close_identities)
-        self._rules = make_rules(assembly, core, self._lookup)
+        self._amdp_house = AmdpHouse(assembly, core, self._spool_name(self._membership.number))
+        self._amdp_parts = self._make_amdp()
+        self._rules = make_rules(assembly, core, self._lookup, self._amdp_parts)
         self._dialler = ProtocolDialler(assembly, core.voices)
         parts = QueueParts(
             core.spool,
@@ -262,6 +274,7 @@ class Server:
         )
         self._manager = QueueManager(parts, self._rules)
         self._wake = self._manager.wake
+        self._amdp_house.fresh.target = self._manager
         self._operations = QueueOperations(core.spool, self._runner(self._rules), core.clock, self._manager)
         running = asyncio.create_task(self._manager.run())
         stack.push_async_callback(self._stop_delivery, running)
@@ -271,6 +284,13 @@ class Server:
         core = self._core
         connections = Connections(self._dialler, core.voices.delivery)
         return ItemRunner(core.spool, rules, connections, core.clock, random.random, core.voices.delivery)
+
+    def _make_amdp(self) -> AmdpParts:
+        assembly = self._assembly
+        around = AmdpSurroundings(
+            self._resolver, self._lookup, make_reporting(assembly), lambda: self._reception
+        )
+        return self._amdp_house.parts(assembly, around)
 
     def _start_control(self, stack: contextlib.AsyncExitStack) -> None:
         member = self._membership
@@ -316,7 +336,7 @@ class Server:
     def _make_receptions(self) -> None:
         """What takes mail in, and what carries it by MT2, which takes mail in too (MT2-18e)."""
         assembly, world = self._assembly, self._mt2_world
-        parts = reception_parts(assembly, self._core, self._sources, self._manager)
+        parts = reception_parts(assembly, self._core, self._sources, self._manager, self._amdp_parts)
         self._reception = make_reception(assembly, parts)
         peers = self._identities.peers
         self._mt2_reception = world.reception(assembly, self._reception, parts, peers)
@@ -337,6 +357,11 @@ class Server:
         if plan.settings.protocol == "mt2":
             self._mt2[plan.name] = Mt2Server(self._mt2_service(plan))
             return self._mt2[plan.name]
+        if plan.settings.protocol == "amdp":
+            web = self._core.voices.web
+            services = self._amdp_parts.services
+            self._amdp[plan.name] = make_web_server(plan, self._assembly, services, web)
+            return self._amdp[plan.name]
         make = AmtpServer if plan.settings.protocol == "amtp" else SmtpServer
         self._smtp[plan.name] = make(make_smtp_service(plan, self._assembly, self._core, self._reception))
         return self._smtp[plan.name]
@@ -385,7 +410,7 @@ class Server:
     def _change_over(self, loaded: Loaded, assembly: Assembly) -> None:
         """Nothing here waits or fails: all parts change in one step of the loop."""
         core = self._core
-        old = self._resolver, self._rules, self._sources, self._identities
+        old = self._resolver, self._rules, self._sources, self._identities, self._amdp_parts
         self._loaded, self._assembly = loaded, assembly
         settings = assembly.config.limits
         core.limits.total, core.limits.per_address = settings.connections, settings.connections_per_address
@@ -394,7 +419,8 @@ class Server:
         self._resolver = DnsResolver(assembly.resolver)
         self._lookup = DnsLookup(self._resolver)
         self._identities = self._make_identities()
-        self._rules = make_rules(assembly, core, self._lookup)
+        self._amdp_parts = self._make_amdp()
+        self._rules = make_rules(assembly, core, self._lookup, self._amdp_parts)
         self._dialler.reconfigure(assembly)
         self._manager.reconfigure(self._rules)
         self._operations.reconfigure(self._runner(self._rules))
@@ -407,15 +433,26 @@ class Server:
                 self._qmtp[plan.name].service = make_qmtp_service(plan, assembly, core, self._reception)
             if plan.name in self._mt2:
                 self._mt2[plan.name].service = self._mt2_service(plan)
+            if plan.name in self._amdp:
+                self._amdp[plan.name].services = self._amdp_parts.services
+                self._amdp[plan.name].tls = web_tls(plan, assembly)
             if plan.name in self._listeners:
                 self._listeners[plan.name].settings = listener_settings(plan)
+        self._amdp_parts.start()
         self._in_background(self._retire(*old))
 
     async def _retire(
-        self, resolver: DnsResolver, rules: Rules, sources: FactSource | None, identities: Mt2Identities
+        self,
+        resolver: DnsResolver,
+        rules: Rules,
+        sources: FactSource | None,
+        identities: Mt2Identities,
+        amdp: AmdpParts,
     ) -> None:
         """What sessions and deliveries under way may still use, closed once they are surely done."""
+        await amdp.stop()
         await asyncio.sleep(SESSION_GRACE_S)
+        await amdp.aclose()
         if sources is not None:
             await sources.close()
         await identities.aclose()
@@ -530,14 +567,21 @@ class Server:
         await asyncio.gather(*(listener.stop(SESSION_GRACE_S) for listener in self._listeners.values()))
         for service in self._http:
             await service.stop()
+        for web in self._amdp.values():
+            await web.stop()
 
     async def _stop_delivery(self, running: asyncio.Task[None]) -> None:
         self._keep_paused()
         await self._manager.stop(SESSION_GRACE_S)
         await running
+        await self._amdp_parts.aclose()
         await _close_transports(self._rules)
+        await asyncio.to_thread(self._amdp_house.close)
         await asyncio.to_thread(self._core.lists.close)
         await asyncio.to_thread(self._core.extensions.close)
+
+    async def _stop_amdp(self) -> None:
+        await self._amdp_parts.stop()
 
     async def _close_sources(self) -> None:
         if self._sources is not None:

@@ -71,6 +71,8 @@ class _MessageRecord(msgspec.Struct, array_like=True, frozen=True):
     # Rows written before there was AMTP end here.
     mpc: str = ""
     arrival: Arrival = Arrival.OTHER
+    # And here those written before there was AMDP.
+    link_token: str = ""
 
 
 class _ItemRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -220,6 +222,7 @@ def _encode_message(message: MessageId, record: MessageRecord) -> bytes:
         [_event_row(event) for event in record.events],
         "" if envelope.mpc is None else str(envelope.mpc),
         envelope.arrival,
+        envelope.link_token,
     )
     return seal(_encode(row), message)
 
@@ -242,6 +245,7 @@ def decode_message(message: str, octets: object) -> MessageRecord:
         authenticated_as=row.authenticated_as,
         mpc=_mpc(row.mpc),
         arrival=row.arrival,
+        link_token=row.link_token,
     )
     return MessageRecord(
         envelope,

@@ -145,6 +145,7 @@ _envelopes = st.builds(
     _text,
     st.none() | st.sampled_from(LEGAL),
     st.sampled_from(Arrival),
+    _text,
 )
 _values = _text | st.integers(-(2**63), 2**63 - 1) | st.booleans() | st.lists(_text, max_size=3).map(tuple)
 _facts = st.builds(Fact, _text, _values, st.sampled_from(Provenance), _text, _times)
@@ -828,13 +829,14 @@ class SpoolContract:
         assert leased.item.destination == route
         assert [recipient.route for recipient in leased.message.envelope.recipients] == [route, ""]
 
-    @pytest.mark.covers("AMTP-14", "AMTP-18")
-    async def test_code_and_arrival_stay_with_a_message(self, spool: Spool) -> None:
+    @pytest.mark.covers("AMTP-14", "AMTP-18", "AMDP-5a")
+    async def test_code_arrival_and_token_stay_with_a_message(self, spool: Spool) -> None:
         """Through a change of its way, a crash and the lease after it."""
         new = message(due=NOW + 500)
-        new = replace(
-            new, envelope=replace(new.envelope, mpc=parse_mpc("com/optin"), arrival=Arrival.AMTP_PUBLIC)
+        kept = replace(
+            new.envelope, mpc=parse_mpc("com/optin"), arrival=Arrival.AMTP_PUBLIC, link_token="q" * 26
         )
+        new = replace(new, envelope=kept)
         await spool.store(new)
         key = ItemKey(new.id, 0)
         assert not await spool.change([key], Change.REROUTE, now=NOW, by="root", argument="smtp:[::1]")
@@ -842,6 +844,7 @@ class SpoolContract:
         (leased,) = await spool.lease_due(NOW + 500, NOW + 900, 10)
         envelope = leased.message.envelope
         assert (str(envelope.mpc), envelope.arrival) == ("com/optin", Arrival.AMTP_PUBLIC)
+        assert envelope.link_token == "q" * 26
         await spool.close()
 
     async def test_counts_follow_every_move(self, spool: Spool) -> None:

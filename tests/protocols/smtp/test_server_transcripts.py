@@ -67,6 +67,8 @@ def _set(settings: ServerSettings, text: str) -> tuple[ServerSettings, tuple[str
         return replace(settings, lmtp=True), ()
     if key == "tls":
         return replace(settings, tls_offered=True, auth_after_tls=value == "auth"), ()
+    if key == "amdp":
+        return replace(settings, amdp=True), ()
     if key == "auth":
         return settings, tuple(value.split())
     return replace(settings, limits=replace(SessionLimits(), **{key: int(value)})), ()

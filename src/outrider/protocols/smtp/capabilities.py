@@ -45,6 +45,8 @@ def ehlo_reply(
     if settings.max_hold_s:  # RFC 4865
         latest = _date_time(wall_time + settings.max_hold_s)
         lines.append(f"FUTURERELEASE {settings.max_hold_s} {latest}")
+    if settings.amdp:
+        lines.append("AMDP")
     if starttls:
         lines.append("STARTTLS")
     if auth:

@@ -33,7 +33,7 @@ def fits_in_path(address: Address) -> bool:
 
 
 def mail_command(mail: Mail, offers: Offers, *more: str) -> bytes:
-    """MAIL FROM with SIZE, BODY, SMTPUTF8, RET and ENVID as offered, and `more` parameters as they stand."""
+    """MAIL FROM with SIZE, BODY, SMTPUTF8, AMDP, RET and ENVID as offered, and `more` parameters as they stand."""
     words = [f"MAIL FROM:<{'' if mail.sender is None else mail.sender}>"]
     if "SIZE" in offers:
         words.append(f"SIZE={mail.size}")
@@ -41,6 +41,8 @@ def mail_command(mail: Mail, offers: Offers, *more: str) -> bytes:
         words.append(f"BODY={mail.body_type.value}")
     if mail.smtputf8:
         words.append("SMTPUTF8")
+    if mail.amdp:
+        words.append("AMDP")
     if "DSN" in offers:
         words += _sender_notification(mail)
     return _line([*words, *more])

@@ -46,6 +46,8 @@ class Mail:
     envelope_id: str = ""
     mpc: Mpc | None = None
     """Sent by AMTP's client only."""
+    amdp: bool = False
+    """It is an envelope, for a server that announces AMDP (AMDP-5a)."""
     content: bytes | None = field(default=None, repr=False)
     """The whole of it where it is at hand; None when the core has to ask for it (:class:`ContentWanted`)."""
 

@@ -120,8 +120,14 @@ def prepare_mail(
         ret=envelope.ret,
         envelope_id=envelope.envelope_id,
         mpc=envelope.mpc,
+        amdp=goes_as_envelope(envelope, offers),
         content=content,
     )
+
+
+def goes_as_envelope(envelope: Envelope, offers: Offers) -> bool:
+    """Whether the message is an envelope of AMDP and the server handles it as one (AMDP-5a)."""
+    return bool(envelope.link_token) and "AMDP" in offers
 
 
 def _has_utf8(envelope: Envelope, batch: Sequence[int]) -> bool:

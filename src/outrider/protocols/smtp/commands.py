@@ -184,6 +184,7 @@ class MailParameters:
     hold_until: float = 0.0
     auth: str = ""
     mpc: Mpc | None = None
+    amdp: bool = False
 
 
 MailParameterReader = Callable[[MailParameters, bytes | None], None]
@@ -222,6 +223,7 @@ def parse_mail(
         asked.hold_until,
         asked.auth,
         asked.mpc,
+        asked.amdp,
     )
 
 
@@ -297,6 +299,12 @@ def _read_hold_until(asked: MailParameters, value: bytes | None) -> None:
     asked.hold_until = max(moment, 1.0)
 
 
+def _read_amdp(asked: MailParameters, value: bytes | None) -> None:
+    if value is not None:
+        raise CommandError(replies.NO_AMDP_VALUE)
+    asked.amdp = True
+
+
 MAIL_PARAMETERS: Final[Mapping[bytes, MailParameterReader]] = {
     b"SIZE": _read_size,
     b"BODY": _read_body,
@@ -307,6 +315,8 @@ MAIL_PARAMETERS: Final[Mapping[bytes, MailParameterReader]] = {
     b"HOLDFOR": _read_hold_for,
     b"HOLDUNTIL": _read_hold_until,
 }
+AMDP_MAIL_PARAMETERS: Final[Mapping[bytes, MailParameterReader]] = {**MAIL_PARAMETERS, b"AMDP": _read_amdp}
+"""Where envelopes of AMDP are taken; elsewhere the keyword is an unknown one (AMDP-5a)."""
 
 
 def parse_recipient(argument: bytes, *, extended: bool, smtputf8: bool) -> RecipientRequest:

@@ -16,6 +16,8 @@ from outrider.model.transaction import MailRequest
 from outrider.protocols.smtp import replies
 from outrider.protocols.smtp.capabilities import ehlo_reply
 from outrider.protocols.smtp.commands import (
+    AMDP_MAIL_PARAMETERS,
+    MAIL_PARAMETERS,
     CommandError,
     Verb,
     no_argument,
@@ -154,7 +156,8 @@ class ServerSession(ContentSession):
 
     def _parse_mail(self, argument: bytes) -> MailRequest:
         """The command as a value. Raises CommandError."""
-        return parse_mail(argument, extended=self._extended)
+        readers = AMDP_MAIL_PARAMETERS if self._settings.amdp else MAIL_PARAMETERS
+        return parse_mail(argument, extended=self._extended, readers=readers)
 
     def _check_hold(self, request: MailRequest) -> None:
         most = self._settings.max_hold_s

@@ -59,3 +59,5 @@ class ServerSettings:
     """There will be AUTH once TLS is there: without TLS the answer is 538 rather than 502."""
     max_hold_s: int = 2_592_000
     """The furthest that FUTURERELEASE may reach: 30 days. 0 = not offered."""
+    amdp: bool = False
+    """Envelopes of AMDP are taken: EHLO says so, and MAIL may bear the keyword (AMDP-5a)."""

@@ -1,0 +1,149 @@
+"""How postage is joined to the rest (AMDP-20, MT2-21d)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from outrider.config.schema import Config
+from outrider.holding.postage import Payer, PostageProvider, PostageUnavailable
+from outrider.holding.postage_forms import SECRET_LENGTH, key_of
+from outrider.holding.postage_ledger import LedgerThread, PostageLedger
+from outrider.holding.postage_mt2 import FindTransfer, LedgerPostage
+from outrider.holding.postage_observer import PostageObserver
+from outrider.holding.postage_payer import LedgerPayer, PayingAccount
+from outrider.holding.postage_provider import LedgerProvider
+from outrider.holding.postage_receipt import is_currency, is_domain
+from outrider.holding.postage_service import PostageService
+from outrider.holding.web import WebCaller
+from outrider.protocols.amdp.identifiers import OCTETS, identifier
+from outrider.protocols.amdp.json_forms import FormError
+from outrider.protocols.amdp.prices import PriceError, parse_price
+from outrider.runtime.assembly import Assembly
+from outrider.spool.interface import SpoolError
+from outrider.tables.database import open_store
+
+FILE: Final = Path("postage") / "postage.sqlite"
+"""Below data_dir."""
+SWEEP_EVERY_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class PostageParts:
+    """What a server works with; made anew by a reload, on the same ledger."""
+
+    provider: PostageProvider | None
+    """Takes receipts; None: [amdp.postage] provider = "none"."""
+    services: tuple[PostageService, ...]
+    """The ledger's HTTPS service, to be served with the information service's."""
+    payer: Payer
+    """Pays for mail of ours; it refuses where there is no account."""
+    office: LedgerPostage
+    """For MT2's extension: `Place.postage`."""
+    _ledger: LedgerProvider | None
+    _observer: PostageObserver
+    _clock: Callable[[], float]
+
+    async def sweep(self) -> None:
+        """Pay back what has expired, and find out how reservations ended. Never raises."""
+        if self._ledger is None:
+            return
+        try:
+            await self.office.sweep(self._clock())
+            await self._ledger.sweep(self._clock())
+        except (PostageUnavailable, SpoolError) as error:
+            self._observer.postage_failed("sweeping the ledger", error)
+
+    async def run(self) -> None:
+        """Sweep now and then, until cancelled."""
+        while True:
+            await self.sweep()
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+
+class PostageHouse:
+    """Lives as long as the server: the ledger's thread, opened when it is first needed."""
+
+    def __init__(self, assembly: Assembly, clock: Callable[[], float]) -> None:
+        config, data_dir = assembly.config, assembly.data_dir
+        self._clock = clock
+        self._thread = LedgerThread(lambda: open_ledger(config, data_dir, clock()), "postage")
+
+    def parts(
+        self,
+        assembly: Assembly,
+        caller: WebCaller,
+        find_transfer: FindTransfer,
+        observer: PostageObserver,
+    ) -> PostageParts:
+        """What belongs to these settings, which `check_postage` has passed."""
+        settings = assembly.config.amdp.postage
+        provider = None
+        if settings.provider == "ledger":
+            provider = LedgerProvider(self._thread, settings.method, settings.currency, observer)
+        domains = frozenset(assembly.config.domains)
+        services = () if provider is None else (PostageService(provider, domains, observer),)
+        accounts = paying_accounts(assembly.config)
+        payer = LedgerPayer(accounts, caller, settings.currency, parse_price(settings.most), observer)
+        office = LedgerPostage(provider, payer, find_transfer, settings.currency, self._clock)
+        return PostageParts(provider, services, payer, office, provider, observer, self._clock)
+
+    def close(self) -> None:
+        """Wait for what is being done, and give the database up."""
+        self._thread.close()
+
+
+def open_ledger(config: Config, data_dir: Path, now: float) -> PostageLedger:
+    """The ledger that the settings mean. Raises StoreUnavailable."""
+    currency = config.amdp.postage.currency
+    return open_store(
+        lambda database: PostageLedger(database, currency, _new_serial, now), config, data_dir, FILE
+    )
+
+
+def check_postage(config: Config) -> None:
+    """Whether the settings fit each other, and the keys can be read. Raises ValueError that begins with the
+    key."""
+    settings = config.amdp.postage
+    if not is_currency(settings.currency):
+        raise ValueError("amdp.postage.currency: three capital letters (ISO 4217)")
+    try:
+        parse_price(settings.most)
+    except PriceError as error:
+        raise ValueError(f"amdp.postage.most: {error}") from error
+    options = config.mt2.extensions.options.get("postage", {})
+    if settings.provider == "none" and options.get("require", "never") != "never":
+        key = "mt2.extensions.options.postage.require"
+        raise ValueError(f'{key}: nobody could pay, as [amdp.postage] provider is "none"')
+    paying_accounts(config)
+
+
+def paying_accounts(config: Config) -> Mapping[str, PayingAccount]:
+    """Our accounts at others, by recipient domain. Raises ValueError that begins with the key."""
+    found: dict[str, PayingAccount] = {}
+    for domain, text in config.amdp.postage.accounts.items():
+        key = f'amdp.postage.accounts."{domain}"'
+        name, _, file = text.partition(":")
+        if not is_domain(domain.lower()) or not name or not file:
+            raise ValueError(f"{key}: a recipient's domain, and ACCOUNT:FILE")
+        try:
+            with Path(file).open("rb") as opened:
+                secret = opened.read(SECRET_LENGTH + 64).decode("ascii", "replace").strip()
+            found[domain.lower()] = PayingAccount(name, key_of(secret))
+        except (OSError, FormError) as error:
+            raise ValueError(f"{key}: {error}") from error
+    return found
+
+
+def new_secret() -> str:
+    """An account's secret: 256 random bits."""
+    return base64.b32encode(secrets.token_bytes(32)).decode("ascii").lower().rstrip("=")
+
+
+def _new_serial() -> str:
+    return identifier(secrets.token_bytes(OCTETS))

@@ -1,0 +1,147 @@
+"""Postage joined from its settings (AMDP-20, MT2-21d)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+from tests.holding.postage_rig import DAY, ID, KEY, NOW, ORDER, SECRET
+
+from outrider.config.schema import Config
+from outrider.holding.postage import Redeemed, Spending
+from outrider.holding.postage_ledger import PostageLedger
+from outrider.holding.postage_observer import SilentPostage
+from outrider.holding.web import WebCaller
+from outrider.runtime.assembly import Assembly
+from outrider.runtime.postage_parts import (
+    PostageHouse,
+    check_postage,
+    new_secret,
+    open_ledger,
+    paying_accounts,
+)
+from outrider.spool.interface import SpoolUnavailable
+
+
+def configured(postage: Mapping[str, object], extensions: Mapping[str, object] | None = None) -> Config:
+    settings = {
+        "hostname": "mx.b.example",
+        "data_dir": "",
+        "domains": {"b.example": {"deliver": "discard:"}},
+        "amdp": {"postage": dict(postage)},
+        "mt2": {"extensions": {"options": {"postage": dict(extensions or {})}}},
+    }
+    return msgspec.convert(settings, Config)
+
+
+@dataclass
+class Assembled:
+    """What of an assembly is looked at."""
+
+    config: Config
+    data_dir: Path
+
+
+@pytest.mark.covers("AMDP-20")
+async def test_with_a_ledger_mail_is_sold_taken_and_swept(tmp_path: Path) -> None:
+    config = configured({"provider": "ledger"})
+    assembly = cast(Assembly, Assembled(config, tmp_path))
+    clock = [NOW]
+    house = PostageHouse(assembly, lambda: clock[0])
+
+    async def find(peer: str, transfer: str) -> Any:
+        raise AssertionError(f"nothing is reserved: {peer}/{transfer}")
+
+    parts = house.parts(assembly, cast(WebCaller, None), find, SilentPostage())
+    assert parts.provider is not None
+    assert parts.office.takes
+    [service] = parts.services
+    assert service.serves("amdp-mis.b.example", "/amdp/v1/postage/balance")
+
+    def begin(ledger: PostageLedger) -> str:
+        ledger.books.open_account("alpha", ("a.example",), KEY, NOW)
+        ledger.books.credit("alpha", 10, "r", NOW)
+        return ledger.sell(ORDER, NOW)
+
+    ledger = open_ledger(config, tmp_path, NOW)
+    receipt = begin(ledger)
+    taken = await parts.provider.redeem(
+        receipt, cause="E1", message_id=ID, recipient_domain="b.example", payer="a.example", price=5, now=NOW
+    )
+    assert isinstance(taken, Redeemed)
+    clock[0] = NOW + 3 * DAY
+    ledger.sell(replace(ORDER, purpose="d" * 26), NOW)
+    await parts.sweep()
+    assert ledger.balance("alpha") == 5, "what expired is paid back"
+    ledger.close()
+    await asyncio.to_thread(house.close)
+
+
+@pytest.mark.covers("AMDP-20", "MT2-21d")
+async def test_off_by_default_nothing_is_taken_served_or_paid(tmp_path: Path) -> None:
+    assembly = cast(Assembly, Assembled(configured({}), tmp_path))
+    house = PostageHouse(assembly, lambda: NOW)
+    parts = house.parts(assembly, cast(WebCaller, None), cast(Any, None), SilentPostage())
+    assert (parts.provider, parts.services, parts.office.takes) == (None, (), False)
+    await parts.sweep()
+    await asyncio.to_thread(house.close)
+    assert not (tmp_path / "postage").exists()
+
+
+@pytest.mark.covers("MT2-21d", "SEC-191")
+async def test_a_spool_that_cannot_be_asked_leaves_reservations_as_they_are(tmp_path: Path) -> None:
+    config = configured({"provider": "ledger"})
+    assembly = cast(Assembly, Assembled(config, tmp_path))
+    house = PostageHouse(assembly, lambda: NOW + 10 * DAY)
+
+    async def away(peer: str, transfer: str) -> Any:
+        raise SpoolUnavailable(f"{peer}/{transfer}")
+
+    parts = house.parts(assembly, cast(WebCaller, None), away, SilentPostage())
+    ledger = open_ledger(config, tmp_path, NOW)
+    ledger.books.open_account("alpha", ("a.example",), KEY, NOW)
+    ledger.books.credit("alpha", 10, "r", NOW)
+    receipt = ledger.sell(ORDER, NOW)
+    spending = Spending("mt2:mx.a.example/t1#1", ID, "b.example", "a.example", 5)
+    ledger.spend(receipt, spending, NOW, for_good=False)
+    await parts.sweep()
+    assert ledger.books.audit().reserved == 5
+    ledger.close()
+    await asyncio.to_thread(house.close)
+
+
+@pytest.mark.covers("AMDP-20")
+def test_our_accounts_at_others_are_read_from_their_files(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{SECRET}\n")
+    [(domain, account)] = paying_accounts(configured({"accounts": {"B.example": f"alpha:{file}"}})).items()
+    assert (domain, account.name, account.key) == ("b.example", "alpha", KEY)
+    assert new_secret() != new_secret()
+    file.write_text(new_secret())
+    check_postage(configured({"accounts": {"b.example": f"alpha:{file}"}}))
+
+
+@pytest.mark.covers("AMDP-20", "SEC-193")
+@pytest.mark.parametrize(
+    ("postage", "extension", "key"),
+    [
+        ({"currency": "usd"}, {}, "amdp.postage.currency"),
+        ({"most": "much"}, {}, "amdp.postage.most"),
+        ({"most": "-1"}, {}, "amdp.postage.most"),
+        ({"accounts": {"b.example": "alpha"}}, {}, 'amdp.postage.accounts."b.example"'),
+        ({"accounts": {"b.example": "alpha:/nowhere/key"}}, {}, 'amdp.postage.accounts."b.example"'),
+        ({"accounts": {"b.example": "alpha:/dev/null"}}, {}, 'amdp.postage.accounts."b.example"'),
+        ({"accounts": {"..": "alpha:/dev/null"}}, {}, 'amdp.postage.accounts.".."'),
+        ({}, {"require": "always"}, "mt2.extensions.options.postage.require"),
+    ],
+)
+def test_settings_that_do_not_fit(postage: dict[str, object], extension: dict[str, object], key: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(key)) as caught:
+        check_postage(configured(postage, extension))
+    assert str(caught.value).startswith(key)
