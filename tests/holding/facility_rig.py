@@ -133,6 +133,7 @@ class FacilityRig:
     exchangers: Exchangers | None = None
     routes: dict[str, str] = field(default_factory=dict)
     now: float = NOW
+    port: int = 443
 
     def __post_init__(self) -> None:
         self.config = Config(
@@ -173,8 +174,8 @@ class FacilityRig:
         self.caretaker = Caretaker(Caretaking(self.store, maker, self.runner, self.observer, clock))
         self.transport = HoldTransport(
             HoldParts(
-                self.store, self.holding, 443, self.config.delivery, self.mailing, routes, self.policies,
-                self.observer, clock, draw, lambda: None, self.payer,
+                self.store, self.holding, self.port, self.config.delivery, self.mailing, routes,
+                self.policies, self.observer, clock, draw, lambda: None, self.payer,
             )
         )  # fmt: skip
 

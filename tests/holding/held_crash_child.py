@@ -1,9 +1,10 @@
 """Kills a holding facility after every statement of its database in turn, and looks what is left.
 
-    python -m tests.holding.held_crash_child DIRECTORY
+python -m tests.holding.held_crash_child DIRECTORY
 
-For each statement of the whole exchange - holding, query, acknowledgement, message, receipt - a process is forked
-that dies right after it; another goes on where the callers of the first were. Prints "N ok" or "N reason" for each.
+For each statement of the whole exchange - holding, query, acknowledgement, message, receipt - a process is
+forked that dies right after it; another goes on where the callers of the first were. Prints "N ok" or "N
+reason" for each.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from outrider.holding import held_bodies
 from outrider.holding.held_store import FILE, PART, HeldStore
 from outrider.holding.held_upkeep import UNFINISHED_S, delete_parts, doomed_bodies
-from outrider.model.envelope import Notify
-from outrider.model.message import NewMessage
+from outrider.model.content import inline_content
+from outrider.model.envelope import Envelope, Notify
+from outrider.model.message import MessageId, NewMessage
 from outrider.tables.database import Row, SqliteDatabase, Value
 from tests.holding.facility_rig import FacilityRig, Sent, octets_of, submitted
 
-BODY = bytes(range(33, 123)) * (9 * PART // 90)
+BODY = b"begin" * 100 + bytes(range(33, 123)) * (2 * PART // 90)
 MESSAGE = submitted("bob@beta.example", "carl@beta.example", body=BODY, notify=Notify.SUCCESS)
 DIED = -1
+held_bodies.PARTS_AT_ONCE = 2  # so that this body takes more than one transaction
 
 
 class MortalDatabase(SqliteDatabase):
@@ -61,7 +65,6 @@ class Callers:
     """What the queue and the receivers' servers remember, which do not die with the facility: files."""
 
     folder: Path
-    envelopes: list[NewMessage] = field(default_factory=list)
 
     def has(self, name: str) -> bool:
         return (self.folder / name).exists()
@@ -73,15 +76,16 @@ class Callers:
         return (self.folder / name).read_text()
 
 
-async def exchange(rig: FacilityRig, callers: Callers) -> None:
-    """Everything, from where it was. The queue repeats an attempt whose outcome it has not stored."""
-    done = await rig.deliver(MESSAGE)
-    sent = [Sent(one) for one in done.messages]
-    if callers.has("envelopes"):
-        pass  # settled before: only used here to have the envelopes at hand
-    else:
-        callers.note("envelopes", " ".join(one.held.id for one in sent))
-    assert [one.held.id for one in sent] == callers.noted("envelopes").split()
+async def hold(rig: FacilityRig, callers: Callers) -> None:
+    """An attempt of the queue, repeated until its outcome is stored."""
+    sent = [Sent(one) for one in (await rig.deliver(MESSAGE)).messages]
+    ids = " ".join(one.held.id for one in sent)
+    if not callers.has("ids"):
+        callers.note("ids", ids)
+    assert callers.noted("ids") == ids
+    for at, one in enumerate(sent):
+        (callers.folder / f"envelope{at}").write_bytes(b"".join(one.message.content.chunks()))
+    callers.note("settled")
 
 
 async def ask(rig: FacilityRig, callers: Callers, at: int, sent: Sent) -> None:
@@ -109,36 +113,18 @@ async def run(folder: Path) -> None:
     rig, callers = MortalRig(folder), Callers(folder)
     try:
         if not callers.has("settled"):
-            await exchange(rig, callers)
-            envelopes = [Sent(one) for one in (await rig.deliver(MESSAGE)).messages]
-            callers.note("settled")
-            remember(folder, envelopes)
+            await hold(rig, callers)
         for at, sent in enumerate(recall(folder)):
             await ask(rig, callers, at, sent)
     finally:
         rig.close()
 
 
-def remember(folder: Path, envelopes: list[Sent]) -> None:
-    for at, one in enumerate(envelopes):
-        octets = b"".join(one.message.content.chunks())
-        (folder / f"envelope{at}.new").write_bytes(octets)
-    for at in range(len(envelopes)):
-        (folder / f"envelope{at}.new").rename(folder / f"envelope{at}")
-
-
 def recall(folder: Path) -> list[Sent]:
-    from dataclasses import replace
-
-    from outrider.model.content import inline_content
-    from outrider.model.envelope import Envelope
-    from outrider.model.message import MessageId
-
+    """The envelopes as they arrived."""
     blank = NewMessage(MessageId("X"), 0.0, Envelope(None, ()), b"", inline_content(b""), ())
-    return [
-        Sent(replace(blank, content=inline_content((folder / f"envelope{at}").read_bytes())))
-        for at in range(2)
-    ]
+    contents = [inline_content((folder / f"envelope{at}").read_bytes()) for at in range(2)]
+    return [Sent(replace(blank, content=content)) for content in contents]
 
 
 def check(folder: Path) -> None:

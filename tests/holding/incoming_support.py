@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -29,7 +29,7 @@ from outrider.holding.postage import PostageProvider
 from outrider.holding.questions import Questions, QuestionTerms
 from outrider.holding.receipt_transport import ReceiptParts, ReceiptTransport
 from outrider.holding.subscriptions import Wishes
-from outrider.holding.web import CallAnswer, CallFailed, StreamedAnswer
+from outrider.holding.web import CallAnswer, CallFailed, StreamedAnswer, WebCaller
 from outrider.lists.mailing import Mailing
 from outrider.model.address import Domain as DomainName
 from outrider.model.address import parse_address
@@ -198,6 +198,20 @@ class ScriptedHolder:
             case _:
                 raise AssertionError(path)
 
+    def content_of(self, body: bytes) -> bytes | None:
+        """What a request for a message gets; None: nothing."""
+        asked = decode(body, MessageAsked)
+        self.calls.append((MESSAGE_PATH, 1))
+        held = self.held.get(asked.id)
+        known = held is not None and held.burnt and not held.withdrawn
+        return (
+            held.content if held is not None and known and held.confirmation == asked.confirmation else None
+        )
+
+    def answered(self, path: str, body: bytes) -> bytes:
+        """What a request gets."""
+        return self._answered(path, body)
+
     def _query(self, name: str, fields: str) -> Answer:
         held = self.held.get(name)
         if held is None or held.burnt or held.withdrawn or held.fields != fields:
@@ -216,13 +230,9 @@ class ScriptedHolder:
         self.steps()
         if self.away is not None:
             raise self.away
-        asked = decode(body, MessageAsked)
-        self.calls.append((MESSAGE_PATH, 1))
-        held = self.held.get(asked.id)
-        status = self.status
-        if held is None or not held.burnt or held.withdrawn or held.confirmation != asked.confirmation:
-            status = 404
-        octets = b"" if held is None else self.body(held.content)
+        content = self.content_of(body)
+        status = 404 if content is None else self.status
+        octets = self.body(content or b"")
         length = len(octets) if self.length is None else self.length
         yield Streamed(status, length, ip_address(ADDRESS), octets, self.steps, self.piece, self.breaks_at)
 
@@ -306,9 +316,10 @@ class IncomingRig:
     wishes: Wishes | None = None
     postage: PostageProvider | None = None
     rules: tuple[Rule, ...] = ()
+    caller: WebCaller | None = None
+    """None: the scripted holder is called without a network."""
     now: float = START
     chance: float = 0.5
-    mass: int = 0
 
     def __post_init__(self) -> None:
         self.settings = AmdpIncoming(**self.incoming)
@@ -356,8 +367,9 @@ class IncomingRig:
         making = Making(self.mailing, self.settings.retry)
         report_to = parse_address(self.settings.report_to) if self.settings.report_to else None
         abuse = AbuseDesk(report_to, self.mailing, self.arrivals, self.observer, self._clock)
+        caller = self.caller or self.holder
         self.questions = Questions(
-            self.holder, self.arrivals, self.observer, self._clock,
+            caller, self.arrivals, self.observer, self._clock,
             QuestionTerms(self.settings.concurrency), lambda: self.postage,
         )  # fmt: skip
         rules = IncomingRules(
@@ -368,7 +380,7 @@ class IncomingRig:
             (),
             config.limits.message_size,
         )
-        self.check = HolderCheck(FacilityDns(self.dns), self.holder, self._clock)
+        self.check = HolderCheck(FacilityDns(self.dns), caller, self._clock)
         self.recorder = Recorder()
         parts = ReceptionParts(
             spool=self.spool,
@@ -399,12 +411,12 @@ class IncomingRig:
             ),
             "amdp-fetch": FetchTransport(
                 FetchParts(
-                    self.holder, self.arrivals, self.spool, lambda: self.reception, making, abuse,
+                    caller, self.arrivals, self.spool, lambda: self.reception, making, abuse,
                     self.observer, self._clock, config.hostname, lambda: "s1", 3,
                 )
             ),
             "amdp-receipt": ReceiptTransport(
-                ReceiptParts(self.holder, self.arrivals, making, self.observer, self._clock)
+                ReceiptParts(caller, self.arrivals, making, self.observer, self._clock)
             ),
         }  # fmt: skip
 
@@ -590,7 +602,3 @@ def swapped(field_name: bytes, value: bytes) -> Callable[[bytes], bytes]:
         octets,
         count=1,
     )
-
-
-Zones = Mapping[str, Mapping[str, list[str]]]
-Waiting = Awaitable[None]

@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from tests.holding.facility_rig import FacilityRig, submitted
 from tests.holding.page_support import HOST, LETTER, PATH, PDF, Holder, described
-from tests.net.web_harness import Site, web_site
+from tests.net.web_harness import PORT, Site, web_site
 from tests.peers.certificates import CertificateAuthority
 from tests.peers.chromium import BrowserPage, Chromium
 
+from outrider.config.amdp_schema import AmdpHolding
 from outrider.holding.page_source import ListedAttachment, Proof
 from outrider.holding.pages import RetrievalPages
+from outrider.protocols.amdp.digest import digest_of
+from outrider.protocols.amdp.envelope import retrieval_link
 
 LUMINANCE = """
 (() => {
@@ -102,10 +106,10 @@ async def test_the_keyboard_is_enough_and_a_screen_reader_is_told(authority: Cer
         await page.enter()
         assert here.holder.done == ["opened"]
         told = await page.accessible()
-        assert [name for role, name, _ in told if role == "button"] == [
-            "Save: figures-q3.pdf",
-            "Save: The whole message",
+        assert sorted(name for role, name, _ in told if role == "button") == [
             "Confirm receipt",
+            "Save: The whole message",
+            "Save: figures-q3.pdf",
         ]
         assert ("region", "Text") in [(role, name) for role, name, _ in told]
 
@@ -132,6 +136,41 @@ async def test_it_fits_and_is_legible_on_small_and_dark_screens(authority: Certi
                 await page.press("open")
                 assert await page.evaluate("document.documentElement.scrollWidth") == 320
                 assert await page.evaluate(LUMINANCE) >= 4.5
+
+
+@pytest.mark.covers("AMDP-5a", "AMDP-6", "AMDP-13")
+async def test_from_a_real_holder_by_the_link_in_the_mail(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    """A receiver without AMDP: the link of the envelope opens what the facility holds."""
+    rig = FacilityRig(tmp_path, AmdpHolding(guesses_per_minute=0), port=PORT)
+    await rig.spool.start(rig.now)
+    [sent] = await rig.hold(submitted("bob@beta.example", body="Grüße aus Köln\r\n".encode() * 50_000))
+    token = sent.message.envelope.link_token
+    assert token
+    link = retrieval_link(sent.held, token)
+    services = [rig.facility, RetrievalPages(rig.pages, HOST.__eq__)]
+    async with web_site(authority, services, HOST) as site, Chromium({HOST: site.address}) as browser:
+        page = await browser.page()
+        await page.open(link)
+        assert "Nobody has checked the sender" in await page.text()
+        assert "Grüße aus" not in await page.text()
+        await page.press("open")
+        assert "Grüße aus Köln" in await page.text()
+        saved = await page.save("message")
+        assert digest_of([saved.read_bytes()]) == sent.held.digest
+        await page.press("received")
+        assert "Receipt confirmed" in await page.text()
+        await page.open(link)
+        assert "You confirmed receipt on" in await page.text()
+        assert await page.evaluate("document.querySelector('button')") is None
+        assert site.observed.broken == []
+    changed = [one[3:] for one in rig.observer.named("copy_changed")]
+    assert changed == [
+        ("authenticated", "opened: unauthenticated receiver"),
+        ("retrieved", "receipt confirmed by a person"),
+    ]
+    rig.close()
 
 
 HOSTILE = (
@@ -167,7 +206,7 @@ async def test_a_hostile_message_does_nothing_in_a_browser(authority: Certificat
 
 @pytest.mark.covers("SEC-195", "AMDP-13")
 async def test_a_page_of_somebody_else_cannot_press_the_button(
-    authority: CertificateAuthority, tmp_path: Path
+    authority: CertificateAuthority,
 ) -> None:
     async with scene(authority, Holder()) as here:
         page: BrowserPage = await here.browser.page()

@@ -168,5 +168,4 @@ async def test_killed_between_any_two_steps_it_is_paid_exactly_once(tmp_path: Pa
             assert await here.sums() == (0, 5 * kill_at)
             if not killed:
                 break
-            site.now = START
         assert 18 < kill_at < 100

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from outrider.config.amdp_schema import AmdpIncoming
 from outrider.config.schema import Rule
 from outrider.holding.holders import REPEATS
 from outrider.model.address import parse_address, parse_domain
+from outrider.protocols.amdp.envelope import read_envelope
 from outrider.protocols.amdp.mail_class import parse_class, parse_pattern
 from outrider.protocols.amdp.report import AcceptClass, HourRange, PolicyReport
 from outrider.reception.amdp_envelopes import LARGEST
 from outrider.tables.database import StoreUnavailable
-from tests.reception.envelope_rig import EnvelopeRig, envelope_rig, held, octets
+from tests.reception.envelope_rig import SENDER, EnvelopeRig, envelope_rig, held, octets
 from tests.reception.rig import CLIENT, FRIEND, MESSAGE, NOW
 
 Make = Callable[..., EnvelopeRig]
@@ -29,8 +32,8 @@ Make = Callable[..., EnvelopeRig]
 def make(tmp_path: Path) -> Iterator[Make]:
     with ExitStack() as opened:
 
-        def made(**settings: Any) -> EnvelopeRig:
-            return opened.enter_context(envelope_rig(tmp_path, **settings))
+        def made(**chosen: Any) -> EnvelopeRig:
+            return opened.enter_context(envelope_rig(tmp_path, **chosen))
 
         yield made
 
@@ -284,6 +287,42 @@ async def test_a_stranger_does_not_say_that_something_was_verified(make: Make) -
     assert b"Verified" not in stranger
     assert stranger.startswith(b"X-Kept: yes\r\n")
     assert b"AMDP-Verified-From" in friend, "a first gateway of ours may"
+
+
+_LINES = octets(held()).split(b"\r\n")
+
+
+@pytest.mark.covers("AMDP-7", "SEC-116")
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    which=st.integers(0, len(_LINES) - 1),
+    octets_instead=st.binary(max_size=60) | st.sampled_from(_LINES),
+    keep_name=st.booleans(),
+)
+async def test_whatever_stands_in_a_field_there_is_an_answer(
+    desk_rig: EnvelopeRig, which: int, octets_instead: bytes, keep_name: bool
+) -> None:
+    """A refusal, or an envelope that says the same as the one that was changed; never a fault of ours."""
+    lines = list(_LINES)
+    name = lines[which].partition(b":")[0] + b": " if keep_name else b""
+    lines[which] = name + octets_instead
+    headers = b"\r\n".join(lines).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    mail = await desk_rig.begun(await desk_rig.session(), SENDER, amdp=True)
+    await desk_rig.recipient(mail, "ann@a.example")
+    desk = desk_rig.parts.envelopes
+    assert desk is not None
+    reply = desk.header_refusal(mail, headers)
+    if reply is not None:
+        assert reply.code in (550, 451)
+        assert reply.text.isprintable()
+    else:
+        envelope = read_envelope(headers)
+        assert (envelope.recipient, envelope.domain) == (parse_address("ann@a.example"), "b.example")
+
+
+@pytest.fixture
+def desk_rig(make: Make) -> EnvelopeRig:
+    return make()
 
 
 # --- shares -------------------------------------------------------------------------------------------------

@@ -19,13 +19,8 @@ from outrider.holding.postage_ledger import PostageLedger
 from outrider.holding.postage_observer import SilentPostage
 from outrider.holding.web import WebCaller
 from outrider.runtime.assembly import Assembly
-from outrider.runtime.postage_parts import (
-    PostageHouse,
-    check_postage,
-    new_secret,
-    open_ledger,
-    paying_accounts,
-)
+from outrider.runtime.postage_parts import PostageHouse, new_secret, open_ledger
+from outrider.runtime.postage_settings import check_postage, paying_accounts
 from outrider.spool.interface import SpoolUnavailable
 
 

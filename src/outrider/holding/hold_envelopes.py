@@ -10,7 +10,7 @@ from outrider.holding.held_records import CopyIds
 from outrider.holding.hold_case import Case
 from outrider.lists.mailing import Mailing
 from outrider.model.address import Address, Domain
-from outrider.model.content import Content, inline_content, split_content
+from outrider.model.content import inline_content, split_content
 from outrider.model.envelope import BodyType, Envelope, Notify, Recipient, Return
 from outrider.model.facts import Fact, Provenance
 from outrider.model.message import Event, MessageId, NewMessage
@@ -62,7 +62,6 @@ class EnvelopeWriter:
             recipient_name=case.fields.names[number],
             attachments=measured.attachments,
             language=terms.language,
-            encoding=encoding_of(case.content),
             holder_id=settings.id,
             postage=postage,
         )
@@ -124,10 +123,3 @@ class EnvelopeWriter:
             return case.instruction
         way = self.routes.find(Recipient(address)).way
         return "mx" if isinstance(way, LocalWay) and way.transport in AMDP_TRANSPORTS else ""
-
-
-def encoding_of(content: Content) -> str:
-    """AMDP-Encoding: what the message needs on its way."""
-    if content.is_binary:
-        return "binary"
-    return "7bit" if content.is_ascii else "8bit"

@@ -85,6 +85,7 @@ def message(held: HeldDescription, seen: Preview, texts: Texts) -> Page:
             (texts.to_label, stranger(seen.to, 1000) if seen.to else address(held.recipient)),
             (texts.written_label, date_words(texts, held.date)),
         ),
+        _note("care", texts.unproven_heading) if held.proof is Proof.LINK else NOTHING,
         element("h2", texts.text_heading, id="text"),
         _text(held, seen, texts),
         _savable(held, seen, texts),

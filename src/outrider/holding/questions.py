@@ -28,6 +28,7 @@ from outrider.holding.ledger import Arrivals
 from outrider.holding.postage import PostageProvider, PostageUnavailable, Redeemed
 from outrider.holding.web import CallFailed, WebCaller
 from outrider.model.address import Address, AddressError, parse_address
+from outrider.model.message import MessageId
 from outrider.protocols.amdp.callback import (
     ACKNOWLEDGE_PATH,
     MAX_ANSWER,
@@ -311,14 +312,14 @@ class Questions:
 
     async def refund(self, postage: str, message: MessageId) -> None:
         """Pay back what the postage of an envelope has cost that is dropped after all; nothing, where it was
-        not redeemed by this envelope (AMDP-20)."""
+        not redeemed by this envelope (AMDP-20). Raises HolderAway."""
         provider = self._postage() if postage else None
         if provider is None:
             return
         try:
             await provider.refund(postage, cause=message, now=self._clock())
         except PostageUnavailable as error:
-            self._observer.incoming_failed("refunding postage", error, message)
+            raise HolderAway(f"its postage cannot be refunded now: {error}") from error
 
     async def _acknowledge(self, ours: Sequence[tuple[_Asker, Arrival]]) -> None:
         told = Acknowledgements(

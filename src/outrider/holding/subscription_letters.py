@@ -3,16 +3,31 @@ when it is only looked at."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from outrider.holding.subscription_store import Application
 from outrider.holding.subscriptions import ANYBODY, Subject
 from outrider.lists.letters import Letter
 from outrider.model.address import Address
+
+CLASS_WORDS: Final[Mapping[str, str]] = {
+    "*::Bulk::*": "newsletters and other bulk mail",
+    "*::Commerce::*": "offers and orders",
+    "*::Business::*": "business",
+    "*::Government::*": "government",
+    "*::Educational::*": "education",
+    "*::Personal::*": "personal mail",
+}
+"""What people call the classes that they choose from."""
 
 
 def in_words(subject: Subject) -> str:
     """What a rule is about: ``mail from news.example of the class Agent::Bulk::*``."""
     sender = "anybody" if subject.sender == ANYBODY else subject.sender
     of_class = "" if subject.pattern == ANYBODY else f" of the class {subject.pattern}"
+    if subject.pattern in CLASS_WORDS:
+        of_class += f" ({CLASS_WORDS[subject.pattern]})"
     return f"mail from {sender}{of_class}"
 
 

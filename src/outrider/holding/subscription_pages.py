@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from outrider.holding.page_html import NOTHING, Html, Page, element, joined, page_response, shown
-from outrider.holding.subscription_letters import in_words, wish_in_words
+from outrider.holding.subscription_letters import CLASS_WORDS, in_words, wish_in_words
 from outrider.holding.subscription_observer import SubscriptionObserver
 from outrider.holding.subscription_office import Membership, SubscriptionOffice, TooMany
 from outrider.holding.subscriptions import ANYBODY, RuleError, Standing
@@ -24,15 +24,7 @@ ROOT: Final = "/subscriptions"
 FORM: Final = "application/x-www-form-urlencoded"
 MOST_FIELDS: Final = 20
 _MOST_FORM: Final = 16_384
-_CLASSES: Final = (
-    (ANYBODY, "all mail"),
-    ("*::Bulk::*", "newsletters and other bulk mail"),
-    ("*::Commerce::*", "offers and orders"),
-    ("*::Business::*", "business"),
-    ("*::Government::*", "government"),
-    ("*::Educational::*", "education"),
-    ("*::Personal::*", "personal mail"),
-)
+_CLASSES: Final = ((ANYBODY, "all mail"), *CLASS_WORDS.items())
 _KINDS: Final = (
     ("accept", "I want this mail"),
     ("deny", "I do not want this mail"),
@@ -202,7 +194,7 @@ def _text(name: str, label: str, fields: Mapping[str, str], type_: str = "text",
         maxlength="320",
         **more,
     )
-    return element("p", element("label", label, for_=name), element("br"), field)
+    return element("p", element("label", label, for_=name), field)
 
 
 def _choice(name: str, label: str, options: tuple[tuple[str, str], ...], chosen: str) -> Html:
@@ -210,9 +202,7 @@ def _choice(name: str, label: str, options: tuple[tuple[str, str], ...], chosen:
         element("option", shown(words), value=shown(value), selected=value == chosen)
         for value, words in options
     )
-    return element(
-        "p", element("label", label, for_=name), element("br"), element("select", *made, id=name, name=name)
-    )
+    return element("p", element("label", label, for_=name), element("select", *made, id=name, name=name))
 
 
 def _list(address: str, mine: list[Membership]) -> WebResponse:
@@ -224,8 +214,10 @@ def _list(address: str, mine: list[Membership]) -> WebResponse:
 
 def _row(one: Membership) -> Html:
     word = "Wanted" if one.standing is Standing.ACCEPT else "Not wanted"
-    words = element("span", f"{word}: {shown(in_words(one.about))}")
-    button = element("form", element("button", "Leave", type="submit"), method="post", action=one.leave)
+    what = shown(in_words(one.about))
+    words = element("span", f"{word}: {what}")
+    leave = element("button", "Leave", type="submit", aria_label=f"Leave: {what}")
+    button = element("form", leave, method="post", action=one.leave)
     return element("li", words, button, class_="row")
 
 

@@ -43,7 +43,6 @@ SKEW_S: Final = 86_400.0
 """How far a holder's clock may be ahead of ours."""
 
 ONE_RECIPIENT: Final = Reply(452, "4.5.3", "An envelope has one recipient; send another for the next")
-NOT_OURS: Final = Reply(550, "5.7.1", "Envelopes are taken for our own domains only")
 TOO_BIG: Final = Reply(552, "5.3.4", f"An envelope has at most {LARGEST} octets")
 ANOTHER_WAITS: Final = Reply(
     450, "4.7.1", "Another envelope from your address waits for its call-back; come back when it is done"

@@ -57,6 +57,7 @@ from outrider.runtime.ca_files import system_ca_files
 from outrider.runtime.extension_finding import check_extensions
 from outrider.runtime.mt2_keys import Mt2Keys, read_mt2_keys
 from outrider.runtime.mt2_validation import validation_faults, validation_warnings
+from outrider.runtime.postage_settings import check_postage
 from outrider.runtime.private_files import readable_by
 from outrider.runtime.revocation_files import RevocationFileError, RevocationFiles
 from outrider.runtime.shares import share_of, worker_count
@@ -168,6 +169,7 @@ class _Assembler:
             self._part((), lambda: load_lists(self._config))
             self._part((), lambda: vacation_settings(self._config))
         self._part(("mt2", "extensions"), lambda: check_extensions(self._config))
+        self._part(("amdp", "postage"), lambda: check_postage(self._config))
         policy = self._policy()
         if self._config.amdp.roles:
             warnings = self._part((), lambda: list(policy_warnings(self._config, policy)))

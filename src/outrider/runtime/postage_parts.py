@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from outrider.config.schema import Config
 from outrider.holding.postage import Payer, PostageProvider, PostageUnavailable
-from outrider.holding.postage_forms import SECRET_LENGTH, key_of
 from outrider.holding.postage_ledger import LedgerThread, PostageLedger
 from outrider.holding.postage_mt2 import FindTransfer, LedgerPostage
 from outrider.holding.postage_observer import PostageObserver
-from outrider.holding.postage_payer import LedgerPayer, PayingAccount
+from outrider.holding.postage_payer import LedgerPayer
 from outrider.holding.postage_provider import LedgerProvider
-from outrider.holding.postage_receipt import is_currency, is_domain
 from outrider.holding.postage_service import PostageService
 from outrider.holding.web import WebCaller
 from outrider.protocols.amdp.identifiers import OCTETS, identifier
-from outrider.protocols.amdp.json_forms import FormError
-from outrider.protocols.amdp.prices import PriceError, parse_price
+from outrider.protocols.amdp.prices import parse_price
 from outrider.runtime.assembly import Assembly
+from outrider.runtime.postage_settings import paying_accounts
 from outrider.spool.interface import SpoolError
 from outrider.tables.database import open_store
 
@@ -104,40 +102,6 @@ def open_ledger(config: Config, data_dir: Path, now: float) -> PostageLedger:
     return open_store(
         lambda database: PostageLedger(database, currency, _new_serial, now), config, data_dir, FILE
     )
-
-
-def check_postage(config: Config) -> None:
-    """Whether the settings fit each other, and the keys can be read. Raises ValueError that begins with the
-    key."""
-    settings = config.amdp.postage
-    if not is_currency(settings.currency):
-        raise ValueError("amdp.postage.currency: three capital letters (ISO 4217)")
-    try:
-        parse_price(settings.most)
-    except PriceError as error:
-        raise ValueError(f"amdp.postage.most: {error}") from error
-    options = config.mt2.extensions.options.get("postage", {})
-    if settings.provider == "none" and options.get("require", "never") != "never":
-        key = "mt2.extensions.options.postage.require"
-        raise ValueError(f'{key}: nobody could pay, as [amdp.postage] provider is "none"')
-    paying_accounts(config)
-
-
-def paying_accounts(config: Config) -> Mapping[str, PayingAccount]:
-    """Our accounts at others, by recipient domain. Raises ValueError that begins with the key."""
-    found: dict[str, PayingAccount] = {}
-    for domain, text in config.amdp.postage.accounts.items():
-        key = f'amdp.postage.accounts."{domain}"'
-        name, _, file = text.partition(":")
-        if not is_domain(domain.lower()) or not name or not file:
-            raise ValueError(f"{key}: a recipient's domain, and ACCOUNT:FILE")
-        try:
-            with Path(file).open("rb") as opened:
-                secret = opened.read(SECRET_LENGTH + 64).decode("ascii", "replace").strip()
-            found[domain.lower()] = PayingAccount(name, key_of(secret))
-        except (OSError, FormError) as error:
-            raise ValueError(f"{key}: {error}") from error
-    return found
 
 
 def new_secret() -> str:
