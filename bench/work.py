@@ -12,6 +12,8 @@ MIB = 1024 * KIB
 DOMAIN = "bench.example"
 RECIPIENT = f"ann@{DOMAIN}"
 CLIENT_NAME = "client.example"
+HOLDER_NAME = f"mhf-1.{CLIENT_NAME}"
+HOLDER_PORT = 8443
 CONNECT_TIMEOUT_S = 5
 """Of every server towards next hops, so that a round with a dead host is not all waiting."""
 
@@ -43,11 +45,19 @@ class Kind(Enum):
     """Take messages durably over one connection, as fast as the protocol lets a feed send them."""
     BULK_FAR = "bulk, far"
     """The same through a relay that delays."""
+    ENVELOPES = "envelopes"
+    """Take envelopes of AMDP, call their holder back, and settle them; or plain mail of the same size."""
+    PAGE = "page"
+    """Show the retrieval page of a held message."""
+    DOWNLOAD = "download"
+    """Hand out a large held message."""
 
 
 FEEDS = frozenset({Kind.BULK, Kind.BULK_FAR})
 """What only servers that are fed in bulk are measured with."""
-OURS_ALONE = frozenset({Kind.MILLION, Kind.CLEAR, Kind.AMTP, Kind.HANDSHAKE, *FEEDS})
+HELD = frozenset({Kind.PAGE, Kind.DOWNLOAD})
+"""What only a holding facility is measured with."""
+OURS_ALONE = frozenset({Kind.MILLION, Kind.CLEAR, Kind.AMTP, Kind.HANDSHAKE, Kind.ENVELOPES, *FEEDS, *HELD})
 """What nobody else is measured with."""
 
 
@@ -119,6 +129,25 @@ SHAPES = (
         delay_s=0.025,
         target="0.5 x the row above",
     ),
+    Shape(
+        "AMDP, envelopes over 20 sessions kept",
+        Kind.ENVELOPES,
+        20,
+        fewest=200,
+        most=20_000,
+        target="accepted, called back and settled: 0.4 x plain SMTP of the same size",
+    ),
+    Shape("AMDP, retrieval page", Kind.PAGE, 1, fewest=200, most=2000, target="first octet within 20 ms"),
+    Shape(
+        "AMDP, download of 200 MiB",
+        Kind.DOWNLOAD,
+        1,
+        size=200 * MIB,
+        fewest=1,
+        most=1,
+        most_rounds=3,
+        target="under 100 MiB",
+    ),
     Shape("a million queued, restart", Kind.MILLION, 0, most_rounds=3, target="serving within 10 s"),
 )
 
@@ -136,6 +165,8 @@ class Work:
     tls: TlsFiles | None = None
     bulk_client: str = ""
     """The host that feeds by MT2 and has proven its name; "" = no MT2."""
+    holder: str = ""
+    """The address of a host that sends envelopes of CLIENT_NAME and is called back; "" = no AMDP."""
     amtp_client: str = ""
     """The address from which a client comes that has proven its name (CLIENT_NAME); "" = no AMTP."""
 

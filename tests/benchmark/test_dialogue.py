@@ -21,7 +21,7 @@ PLAN = Plan("127.0.0.1", 25, messages=2, sessions=1)
 def talk(plan: Plan, replies: dict[str, bytes], more: list[bool]) -> list[str]:
     """Run a dialogue against fixed replies by verb; what was sent, the message as `message`."""
     message = content(plan)
-    dialogue = session(plan, message, lambda: more.pop(0))
+    dialogue = session(plan, lambda: message, lambda: more.pop(0))
     said = []
     step = next(dialogue)
     try:
@@ -52,6 +52,11 @@ def test_a_kept_session_sends_until_it_is_told_that_there_is_no_more() -> None:
 def test_starttls_comes_before_the_first_message_and_greets_again() -> None:
     said = talk(Plan("127.0.0.1", 25, starttls=True), GOOD, [False])
     assert said[:6] == ["", HELLO, "STARTTLS\r\n", "handshake", HELLO, "due"]
+
+
+def test_envelopes_are_announced_as_such() -> None:
+    said = talk(Plan("127.0.0.1", 25, holder="mhf-1.client.example:8443"), GOOD, [False])
+    assert said[3] == "MAIL FROM:<load@client.example> AMDP\r\n"
 
 
 def test_amtp_begins_with_the_handshake_and_names_the_code() -> None:
@@ -105,5 +110,5 @@ def test_the_message_has_its_size_and_one_end(size: int) -> None:
 
 
 def test_a_dialogue_begins_with_nothing_but_the_greeting() -> None:
-    first = next(session(PLAN, b"", lambda: False))
+    first = next(session(PLAN, lambda: b"", lambda: False))
     assert first == Send(b"", 1)

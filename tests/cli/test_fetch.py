@@ -12,17 +12,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.holding.facility_rig import FacilityRig, Sent, octets_of, submitted
-from tests.net.web_harness import PORT, web_site
-from tests.peers.certificates import CertificateAuthority
 
 from outrider.cli.fetch import fetch
 from outrider.config.amdp_schema import AmdpHolding
 from outrider.holding.held_upkeep import withdraw
 from outrider.holding.web import WebRequest, WebResponse
-from outrider.model.content import inline_content
 from outrider.protocols.amdp.envelope import retrieval_link, verified, with_link_token
 from outrider.protocols.amdp.retrieval import MESSAGE_PATH, RECEIPT_PATH
+from tests.holding.facility_rig import FacilityRig, Sent, octets_of, submitted
+from tests.net.web_harness import PORT, web_site
+from tests.peers.certificates import CertificateAuthority
 
 HOST = "mhf-1.alpha.example"
 ORDINARY = b"From: x@gamma.example\nSubject: ordinary\n\nhello\n"
@@ -68,7 +67,9 @@ class Scene:
         return path
 
     def mail(self) -> list[bytes]:
-        return [one.read_bytes() for part in ("new", "cur") for one in sorted((self.maildir / part).iterdir())]
+        return [
+            one.read_bytes() for part in ("new", "cur") for one in sorted((self.maildir / part).iterdir())
+        ]
 
 
 @pytest.fixture
@@ -92,11 +93,20 @@ async def scene(rig: FacilityRig, authority: CertificateAuthority, folder: Path)
         (maildir / part).mkdir(parents=True)
     holder = Holder(rig)
     async with web_site(authority, [holder], HOST) as site:
-        options = ["--ca", str(authority.authority), "--private", "127.0.0.0/8", "--address", f"{HOST}={site.address}"]
+        options = [
+            "--ca",
+            str(authority.authority),
+            "--private",
+            "127.0.0.0/8",
+            "--address",
+            f"{HOST}={site.address}",
+        ]
         yield Scene(holder, options, maildir)
 
 
-async def envelope(rig: FacilityRig, name: str = "0123456789ABCDE", body: bytes = b"hello\r\n") -> tuple[Sent, bytes, bytes]:
+async def envelope(
+    rig: FacilityRig, name: str = "0123456789ABCDE", body: bytes = b"hello\r\n"
+) -> tuple[Sent, bytes, bytes]:
     """An envelope as it lies in a mailbox after the call-back; and the octets it announces."""
     message = submitted("bob@beta.example", name=name, body=body)
     [sent] = await rig.hold(message)
@@ -130,7 +140,11 @@ async def test_in_a_maildir_envelopes_become_messages(here: Scene, rig: Facility
     here.put(ORDINARY, "2.second")
     here.put(b"AMDP-Msg-Id: nonsense\n\n", "3.third")
     [row, broken] = await here.rows(here.maildir, "--dry-run", code=1)
-    assert (row["result"], row["sender"], broken["result"]) == ("would be fetched", "ann@alpha.example", "failed")
+    assert (row["result"], row["sender"], broken["result"]) == (
+        "would be fetched",
+        "ann@alpha.example",
+        "failed",
+    )
     assert here.holder.asked == []
     [row, broken] = await here.rows(here.maildir, code=1)
     assert (row["result"], row["text"]) == ("fetched", "")
@@ -161,6 +175,35 @@ async def test_one_envelope_gives_exactly_the_octets_announced(
     assert here.holder.asked == [MESSAGE_PATH, RECEIPT_PATH, MESSAGE_PATH]
     assert (await here.fetch(stdin=ORDINARY)).exit_code == 1
     assert (await here.fetch("--into", "x", "--output", "y", stdin=told)).exit_code == 2
+
+
+@pytest.mark.covers("AMDP-15", "SEC-188")
+async def test_an_interruption_anywhere_is_made_good_by_doing_it_again(here: Scene, rig: FacilityRig) -> None:
+    """Killed behind the message's storing, behind the receipt, before the envelope went: each leaves what a
+    run that is told to stop there leaves."""
+    _, told, octets = await envelope(rig)
+    path = here.put(told)
+    here.holder.instead = {MESSAGE_PATH: WebResponse(200, stream=breaking_off(octets), length=len(octets))}
+    [row] = await here.rows(here.maildir, code=75)
+    assert (row["result"], len(here.mail()), list((here.maildir / "tmp").iterdir())) == ("waits", 1, [])
+    here.holder.instead = {RECEIPT_PATH: WebResponse(503)}
+    [row] = await here.rows(here.maildir, code=75)
+    assert (row["result"], path.exists(), len(here.mail())) == ("waits", True, 2)
+    here.holder.instead = {}
+    # Its reader has looked at it meanwhile, so that it has another name.
+    [stored] = (here.maildir / "new").iterdir()
+    stored.rename(here.maildir / "cur" / f"{stored.name}:2,S")
+    for _ in range(2):
+        here.put(told)
+        [row] = await here.rows(here.maildir)
+        assert (row["result"], path.exists()) == ("fetched", False)
+        assert [unwrapped(one) for one in here.mail()] == [octets]
+    assert here.holder.asked.count(MESSAGE_PATH) == 2
+
+
+async def breaking_off(octets: bytes) -> AsyncIterator[bytes]:
+    yield octets[:-5]
+    raise LookupError("gone")
 
 
 @pytest.mark.covers("AMDP-14", "AMDP-15", "AMDP-23")
@@ -195,7 +238,9 @@ async def test_what_is_not_to_be_had_leaves_its_envelope(here: Scene, rig: Facil
 
 @pytest.mark.covers("AMDP-22", "SEC-183", "SEC-184")
 @pytest.mark.parametrize("change", ["other", "short", "long"])
-async def test_another_message_than_announced_is_not_taken(here: Scene, rig: FacilityRig, change: str) -> None:
+async def test_another_message_than_announced_is_not_taken(
+    here: Scene, rig: FacilityRig, change: str
+) -> None:
     _, told, octets = await envelope(rig)
     swapped = {"other": octets[:-3] + b"!\r\n", "short": octets[:-9], "long": octets + b"more\r\n"}[change]
     here.holder.instead = {MESSAGE_PATH: WebResponse(200, swapped, "message/rfc822")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from outrider.config.schema import Delivery
-from outrider.delivery.schedule import schedule_for, wait_after
+from outrider.delivery.schedule import Schedule, schedule_for, wait_after
 
 WAITS = (60.0, 300.0, 900.0)
 
@@ -55,3 +55,11 @@ def test_no_warning_where_none_is_wanted() -> None:
     settings = Delivery(delay_warning=0.0)
     plan = schedule_for(settings, received_at=0.0, hold_until=0.0, is_bounce=False)
     assert not plan.warning_due(1e12)
+
+
+@pytest.mark.covers("AMDP-23")
+def test_a_schedule_that_is_ended_by_its_maker_never_expires() -> None:
+    plan = Schedule((60.0, 600.0), 0.0, 1000.0, 0.0, gives_up=False)
+    assert plan.next_attempt(5, 700.0, 0.5) == 1000.0, "the last one falls on the deadline"
+    assert not plan.is_expired(1e9)
+    assert plan.next_attempt(5, 1000.0, 0.5) == 1600.0, "and then it is no loop"

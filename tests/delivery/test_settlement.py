@@ -10,6 +10,7 @@ import pytest
 from outrider.config.schema import Config, Delivery, Domain
 from outrider.delivery.reports import GENERATION, Reporting, reporting_for
 from outrider.delivery.results import deferred, failed
+from outrider.delivery.schedule import Schedule
 from outrider.delivery.settlement import Attempt, Settled, put_off, settle
 from outrider.model.address import parse_address
 from outrider.model.envelope import Notify, Return
@@ -333,3 +334,29 @@ def test_a_postmaster_outside_the_domains_is_found_through_the_bare_one() -> Non
     report = settled.report.message
     assert report is not None
     assert [str(one.address) for one in report.envelope.recipients] == ["postmaster@alpha.example"]
+
+
+# --- AMDP: told to nobody ---------------------------------------------------------------------------
+
+
+@pytest.mark.covers("AMDP-10")
+def test_what_is_dropped_is_final_and_told_to_nobody() -> None:
+    message = new_message("m", "a@b.example", notify=Notify.SUCCESS | Notify.FAILURE)
+    settled = after(message, {0: DeliveryResult(Kind.DROPPED, "2.7.1", "not genuine", protocol="amdp")})
+    [status] = settled.settlement.recipients
+    assert status.state is RecipientState.DROPPED
+    assert settled.report.message is None
+    assert settled.settlement.next_attempt_at == 0.0
+    assert settled.settlement.events[-1].text == "dropped by amdp: 2.7.1 not genuine"
+
+
+@pytest.mark.covers("AMDP-10", "AMDP-23")
+def test_a_schedule_of_the_transports_own_holds_beyond_the_age_of_mail() -> None:
+    message = new_message("m", "a@b.example")
+    schedule = Schedule((30.0, 120.0), 0.0, START + 10 * DAY, 0.0, gives_up=False)
+    attempt = Attempt(leased(message, attempts=1), {0: WAITS}, START + 5 * DAY, schedule=schedule)
+    settled = settle(attempt, SETTINGS, reporting(), 0.5)
+    [status] = settled.settlement.recipients
+    assert status.state is RecipientState.PENDING
+    assert settled.settlement.next_attempt_at == START + 5 * DAY + 120
+    assert settled.report.message is None, "no word of a delay either"

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from outrider.holding.held_store import HeldStore
+from outrider.holding.held_store import FILE, HeldStore
 from outrider.tables.database import PostgresDatabase, SqliteDatabase
 
 Open = Callable[[], HeldStore]
@@ -22,7 +22,7 @@ def open_alone(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     dsn = request.getfixturevalue("postgres_dsn") if request.param == "postgresql" else ""
 
     def open_it() -> HeldStore:
-        return HeldStore(PostgresDatabase(dsn) if dsn else SqliteDatabase(tmp_path / "held" / "held.sqlite"))
+        return HeldStore(PostgresDatabase(dsn) if dsn else SqliteDatabase(tmp_path / FILE))
 
     return open_it
 

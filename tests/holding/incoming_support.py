@@ -319,6 +319,8 @@ class IncomingRig:
     caller: WebCaller | None = None
     """None: the scripted holder is called without a network."""
     now: float = START
+    clock: Callable[[], float] | None = None
+    """Instead of `now`."""
     chance: float = 0.5
 
     def __post_init__(self) -> None:
@@ -421,7 +423,7 @@ class IncomingRig:
         }  # fmt: skip
 
     def _clock(self) -> float:
-        return self.now
+        return self.now if self.clock is None else self.clock()
 
     async def start(self) -> None:
         if not self.started:

@@ -20,10 +20,11 @@ NOW = 1_795_358_100.0
 """22 November 2026, 14:35 UTC."""
 PDF = bytes(range(256)) * 4096
 LETTER = (
-    b"From: Ann Archer <ann@alpha.example>\r\nTo: bob@beta.example\r\nSubject: Figures for the third quarter\r\n"
+    b"From: Ann Archer <ann@alpha.example>\r\nTo: bob@beta.example\r\n"
+    b"Subject: Figures for the third quarter\r\n"
     b"Date: Sun, 22 Nov 2026 09:12:00 +0100\r\nMIME-Version: 1.0\r\n"
     b'Content-Type: multipart/mixed; boundary="b1"\r\n\r\nFor old readers.\r\n'
-    b'--b1\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n'
+    b"--b1\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
     + "Dear Bob,\r\n\r\nhere are the figures that you asked for. The growth in Köln is real; "
     "I have checked it twice.\r\n\r\nAnn\r\n".encode()
     + b"\r\n--b1\r\nContent-Type: application/pdf\r\nContent-Transfer-Encoding: base64\r\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from outrider.holding.arrival_store import (
     Why,
 )
 from outrider.model.message import MessageId
-from outrider.tables.database import SqliteDatabase, StoreUnavailable
+from outrider.tables.database import PostgresDatabase, SqliteDatabase, StoreUnavailable
 
 NOW = 1_800_000_000.0
 ONE = Arrival(
@@ -30,9 +30,21 @@ ONE = Arrival(
 )  # fmt: skip
 
 
+Opener = Callable[[], ArrivalStore]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Opens the same store each time."""
+    if request.param == "sqlite":
+        return lambda: ArrivalStore(SqliteDatabase(tmp_path / "arrivals.sqlite"))
+    dsn = request.getfixturevalue("postgres_dsn")
+    return lambda: ArrivalStore(PostgresDatabase(dsn))
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[ArrivalStore]:
-    made = ArrivalStore(SqliteDatabase(tmp_path / "arrivals.sqlite"))
+def store(opener: Opener) -> Iterator[ArrivalStore]:
+    made = opener()
     yield made
     made.close()
 
@@ -96,20 +108,16 @@ def test_what_is_old_is_let_go(store: ArrivalStore) -> None:
 
 
 @pytest.mark.covers("SEC-182")
-def test_two_processes_at_once_take_it_once(tmp_path: Path) -> None:
-    stores = [ArrivalStore(SqliteDatabase(tmp_path / "arrivals.sqlite")) for _ in range(2)]
-    stores_closed = [one.close for one in stores]
-    for close in stores_closed:
-        close()
-    winners: list[set[MessageId]] = []
+def test_two_processes_at_once_take_it_once(opener: Opener) -> None:
+    winners: list[set[str]] = []
 
     def take(name: str) -> None:
-        store = ArrivalStore(SqliteDatabase(tmp_path / "arrivals.sqlite"))
+        store = opener()
         mine = set()
         for number in range(30):
             arrival = replace(ONE, id=f"{number:026d}", message=MessageId(f"{name}{number}"))
             if store.confirm(arrival).message == arrival.message:
-                mine.add(MessageId(str(number)))
+                mine.add(str(number))
         winners.append(mine)
         store.close()
 

@@ -352,10 +352,8 @@ def test_reports_are_kept_one_of_each_reporter_and_forgotten(
     assert say("five.example", START + MEMORY_S + 4)
     assert not say("six.example", START + MEMORY_S + 5), "it is withdrawn already"
     assert store.withdrawn("news.example") == {"*"}
-    assert [(one.reporter, one.report) for one in store.reports("news.example")][0] == (
-        "three.example",
-        b"report\x00",
-    )
+    first = store.reports("news.example")[0]
+    assert (first.reporter, first.report) == ("three.example", b"report\x00")
     assert store.reports("other.example") == []
     assert store.restore("news.example", "*")
     assert not store.restore("news.example", "*")

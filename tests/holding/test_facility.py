@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from outrider.config.amdp_schema import AmdpHolding
 from outrider.delivery.lookup import HostAddresses, LookupTemporary, MxRecords, NoRecords, ServiceRecords
 from outrider.holding.exchangers import DnsExchangers, ExchangersUnknown
-from outrider.holding.held_store import PART
+from outrider.holding.held_store import FILE, PART, HeldStore
 from outrider.holding.held_upkeep import withdraw
 from outrider.holding.page_source import PageBusy, Proof
 from outrider.holding.web import IPAddress, WebResponse
@@ -24,7 +24,7 @@ from outrider.model.envelope import Notify
 from outrider.model.result import DeliveryResult, Kind
 from outrider.protocols.amdp.envelope import with_link_token
 from outrider.routing.mail_exchangers import Exchanger
-from outrider.tables.database import StoreUnavailable
+from outrider.tables.database import Row, SqliteDatabase, StoreUnavailable, Value
 from tests.holding.facility_rig import (
     CLIENT,
     HEADERS,
@@ -120,6 +120,49 @@ async def test_all_that_is_not_to_be_had_is_answered_alike(rig: FacilityRig) -> 
     late = await rig.post("/amdp/v1/message", {"id": other.held.id, "confirmation": other_number})
     assert plain(late) == fetches[0]
     assert await rig.query(other.query, locked.query, used.query) == [{"known": False}] * 3
+
+
+class Recording(SqliteDatabase):
+    """Notes statements, with how many rows each gave."""
+
+    noted: ClassVar[list[tuple[str, int]]] = []
+
+    def execute(self, statement: str, values: Sequence[Value] = ()) -> list[Row]:
+        rows = super().execute(statement, values)
+        self.noted.append((statement, len(rows)))
+        return rows
+
+
+class RecordingRig(FacilityRig):
+    def open_store(self) -> HeldStore:
+        return HeldStore(Recording(self.folder / FILE))
+
+
+@pytest.mark.covers("AMDP-12", "SEC-181")
+async def test_a_wrong_id_costs_the_same_work_as_a_used_one(tmp_path: Path) -> None:
+    """Not timed, counted: the same statements, each with as many rows."""
+    rig = RecordingRig(tmp_path, holding=AmdpHolding(guesses_per_minute=0))
+    message = submitted(*(f"r{number}@beta.example" for number in range(3)))
+    used, taken_back, gone = await rig.hold(message)
+    number = await rig.authenticate(used)
+    assert await rig.receipt(used, number) == 200
+    await rig.store.write(lambda store: withdraw(store, message.id, [1, 2], rig.now))
+    work = []
+    for query in (used.query, taken_back.query, gone.query, dict(used.query, id=draw().id)):
+        told = {"id": query["id"], "confirmation": draw().id, "digest": str(used.held.digest)}
+        await rig.query(query)  # the reading connection has its statements prepared
+        Recording.noted.clear()
+        await rig.query(query)
+        await rig.acknowledge((query["id"], told["confirmation"]))
+        await rig.post("/amdp/v1/message", told)
+        await rig.post("/amdp/v1/receipt", told)
+        work.append([(statement, rows) for statement, rows in Recording.noted])
+        assert await rig.pages.describe(query["id"], told["confirmation"], READER) is None
+    rig.close()
+    wrong = work.pop()
+    assert wrong
+    assert [one for one, _ in wrong] == [one for one, _ in work[0]]
+    assert work[1:] == [wrong, wrong]
 
 
 @pytest.mark.covers("SEC-204", "AMDP-9")

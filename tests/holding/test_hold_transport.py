@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from outrider.holding.postage import Bill, NotPaid, Paid
 from outrider.model.address import parse_address
 from outrider.model.content import inline_content
 from outrider.model.envelope import Notify
+from outrider.model.facts import Fact, Provenance
 from outrider.model.result import DeliveryResult, Kind
 from outrider.protocols.amdp.digest import digest_of
 from outrider.tables.database import StoreUnavailable
@@ -102,8 +104,26 @@ async def test_a_message_is_held_once_and_each_recipient_gets_an_envelope_of_his
 
 @pytest.mark.covers("AMDP-2")
 async def test_only_mail_of_our_gateways_is_held(rig: FacilityRig) -> None:
-    done = await rig.deliver(submitted("bob@beta.example", from_gateway=False))
+    came = (Fact("listener", "smtp 192.0.2.1:25", Provenance.PROVEN),)
+    strangers = replace(submitted("bob@beta.example", from_gateway=False), facts=came)
+    done = await rig.deliver(strangers)
     assert (done.results[0].kind, done.results[0].status, done.messages) == (Kind.FAILED, "5.7.1", ())
+
+
+@pytest.mark.covers("AMDP-2")
+async def test_mail_that_this_server_made_itself_goes_on_unheld(make_rig: MakeRig) -> None:
+    """A report of a failure, or a copy of a mailing list, whose way is amdp: nobody submitted it."""
+    rig = make_rig(routes={"beta.example": "amdp"})
+    report = submitted("bob@beta.example", "ann@gamma.example", from_gateway=False)
+    done = await rig.deliver(report)
+    assert {result.kind for result in done.results.values()} == {Kind.RELAYED}
+    (onward,) = done.messages
+    assert onward.content == report.content
+    assert [(str(one.address), one.route) for one in onward.envelope.recipients] == [
+        ("bob@beta.example", "mx"),
+        ("ann@gamma.example", ""),
+    ]
+    assert not onward.envelope.link_token
 
 
 @pytest.mark.covers("AMDP-2", "SMTP-5")

@@ -31,6 +31,7 @@ from outrider.identity.credentials import parse_users
 from outrider.model.address import parse_address
 from outrider.model.content import inline_content
 from outrider.model.envelope import Recipient
+from outrider.model.layered import MessageObjects
 from outrider.model.message import NewMessage, StoredMessage
 from outrider.model.reply import Reply
 from outrider.protocols.amdp.submission import HeldRecipient, Submission, read_submission
@@ -256,6 +257,25 @@ async def test_what_is_signed_is_not_changed_but_refused(make: RunRig) -> None:
     assert (await rig.submit(letter("boss@a.example", "From: ann@a.example"))).code == 550
 
 
+@pytest.mark.covers("AMDP-2", "MT2-1")
+async def test_what_came_by_mt2_is_not_changed_either(make: RunRig) -> None:
+    rig = make(foreign_from="correct")
+    session = await rig.session(login="ann", protocol="mt2")
+
+    async def finish(content: bytes) -> Reply:
+        mail = await rig.begun(session, "ann@a.example")
+        mail.objects = MessageObjects(b"", b"", b"", "message/headers", True)
+        assert (await rig.recipient(mail, "bob@held.example")).is_positive
+        return await rig.reception.finish(mail, inline_content(content))
+
+    own = letter("ann@a.example", "AMDP-Message-Type: invoice")
+    assert (await finish(own)).code == 250
+    assert rig.stored.content.headers + b"hi\r\n" == own
+    assert rig.terms is not None
+    assert rig.terms.mail_class.endswith("::invoice")
+    assert (await finish(letter("boss@a.example"))).code == 550
+
+
 @pytest.mark.covers("AMDP-1")
 async def test_held_mail_has_one_author(make: RunRig) -> None:
     rig = make()
@@ -297,6 +317,19 @@ async def test_a_program_that_may_relay_writes_for_our_domains(make: RunRig) -> 
     reply = await rig.hand_in(session, letter("news@far.example"), sender="bounces@a.example")
     assert (reply.code, "far.example" in reply.text) == (550, True)
     assert (await rig.hand_in(session, letter("news@far.example"), "bob@far.example")).code == 250
+
+
+@pytest.mark.covers("AMDP-10", "AMDP-23")
+async def test_what_others_submitted_is_left_alone(make: RunRig, script: Callable[[str], str]) -> None:
+    """Fetched mail is no submission; and a gateway in front of us may say what it has verified."""
+    rig = make(scanner=script("exit 1"), hold="all")
+    fetched = await rig.session(ip_address("203.0.113.9"), protocol="amdp")
+    stranger = letter("news@far.example", "AMDP-Verified-From: <news@far.example>")
+    assert (await rig.hand_in(fetched, stranger, "ann@a.example")).code == 250
+    front = make()
+    session = await front.session(ip_address("203.0.113.9"))
+    assert (await front.hand_in(session, stranger, "ann@a.example")).code == 250
+    assert b"AMDP-Verified-From" in front.stored.content.headers
 
 
 # --- what is held -------------------------------------------------------------------------------------------

@@ -10,6 +10,11 @@ from hashlib import sha256
 from html.parser import HTMLParser
 
 import pytest
+
+from outrider.holding.page_source import ListedAttachment, PageBusy, Proof
+from outrider.holding.page_style import STYLE
+from outrider.holding.pages import RetrievalPages
+from outrider.holding.web import WebResponse
 from tests.holding.page_support import (
     HOST,
     ID,
@@ -25,14 +30,9 @@ from tests.holding.page_support import (
     pressed,
 )
 
-from outrider.holding.page_source import ListedAttachment, PageBusy, Proof
-from outrider.holding.page_style import STYLE
-from outrider.holding.pages import RetrievalPages
-from outrider.holding.web import WebResponse
-
 NASTY = (
     "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)>",
+    '"><img src=x onerror=alert(1)>',
     "' onmouseover='alert(1)",
     "</title><svg/onload=alert(1)>",
     "{sender} {site} {date}",
@@ -70,7 +70,13 @@ async def test_looking_shows_what_it_is_and_changes_nothing(
     assert response.status == 200
     assert "ann@alpha.example" in shown
     assert "mx.beta.example" in shown
-    for part in ("Figures for the third quarter", "business mail", "figures-q3.pdf", "1.4\u00a0MB", "14 days left"):
+    for part in (
+        "Figures for the third quarter",
+        "business mail",
+        "figures-q3.pdf",
+        "1.4\u00a0MB",
+        "14 days left",
+    ):
         assert part in shown
     assert "The sender then learns that you fetched it" in shown
     assert "Dear Bob" not in shown
@@ -124,7 +130,7 @@ async def test_parts_are_saved_decoded_and_the_message_as_it_is(piece: int) -> N
     assert (await pages.answer(pressed("part-9"))).status == 404
 
 
-@pytest.mark.covers("SEC-181", "SEC-186", "AMDP-13")
+@pytest.mark.covers("SEC-181", "SEC-186", "SEC-200")
 @pytest.mark.parametrize(
     "path",
     [
@@ -182,7 +188,9 @@ async def test_only_a_button_of_the_page_counts(
     pages: RetrievalPages, holder: Holder, headers: dict[str, str]
 ) -> None:
     for action in (b"do=open", b"do=received", b"do=message"):
-        given = dict(headers) if "content_type" not in headers else {"sec_fetch_site": "same-origin", **headers}
+        given = (
+            dict(headers) if "content_type" not in headers else {"sec_fetch_site": "same-origin", **headers}
+        )
         response = await pages.answer(asked("POST", PATH, action, **given))
         assert response.status == 403
     assert holder.done == []
@@ -222,7 +230,7 @@ async def test_nothing_of_a_stranger_becomes_markup(nasty: str) -> None:
     )
     name = nasty.encode("utf-8", "replace").replace(b"\r\n", b" ").replace(b'"', b'\\"')
     letter = (
-        b'Subject: %b\r\nTo: %b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n'
+        b"Subject: %b\r\nTo: %b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
         b"--b\r\nContent-Type: text/plain\r\n\r\n%b\r\n--b\r\nContent-Type: text/html\r\n\r\n%b\r\n"
         b'--b\r\nContent-Type: x/y; name="%b"\r\n\r\n.\r\n--b--\r\n' % ((name,) * 5)
     )
@@ -251,7 +259,7 @@ def tags(document: str) -> set[tuple[str, tuple[str, ...]]]:
     return found
 
 
-@pytest.mark.covers("SEC-196", "SEC-199", "AMDP-13")
+@pytest.mark.covers("SEC-196", "SEC-198", "SEC-199")
 async def test_the_policy_forbids_all_but_the_one_style_sheet(pages: RetrievalPages) -> None:
     for request in (asked(), pressed("open"), asked(path="/m/x/y")):
         response = await pages.answer(request)
@@ -268,9 +276,7 @@ async def test_the_policy_forbids_all_but_the_one_style_sheet(pages: RetrievalPa
 
 @pytest.mark.covers("AMDP-12")
 @pytest.mark.parametrize(("guessing", "status"), [(True, 429), (False, 503)])
-async def test_not_now_says_when(
-    pages: RetrievalPages, holder: Holder, guessing: bool, status: int
-) -> None:
+async def test_not_now_says_when(pages: RetrievalPages, holder: Holder, guessing: bool, status: int) -> None:
     holder.busy = PageBusy(90, guessing=guessing)
     for request in (asked(), pressed("open")):
         response = await pages.answer(request)

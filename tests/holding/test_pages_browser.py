@@ -1,4 +1,4 @@
-"""The retrieval page in a real browser: read, pressed, saved, by mouse, keyboard and screen reader (AMDP-13)."""
+"""The retrieval page in a real browser, by mouse, keyboard and screen reader (AMDP-13)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
+from outrider.config.amdp_schema import AmdpHolding
+from outrider.holding.page_source import ListedAttachment, Proof
+from outrider.holding.pages import RetrievalPages
+from outrider.holding.web import WebService
+from outrider.protocols.amdp.digest import digest_of
+from outrider.protocols.amdp.envelope import retrieval_link
 from tests.holding.facility_rig import FacilityRig, submitted
 from tests.holding.page_support import HOST, LETTER, PATH, PDF, Holder, described
 from tests.net.web_harness import PORT, Site, web_site
 from tests.peers.certificates import CertificateAuthority
 from tests.peers.chromium import BrowserPage, Chromium
 
-from outrider.config.amdp_schema import AmdpHolding
-from outrider.holding.page_source import ListedAttachment, Proof
-from outrider.holding.pages import RetrievalPages
-from outrider.protocols.amdp.digest import digest_of
-from outrider.protocols.amdp.envelope import retrieval_link
-
 LUMINANCE = """
 (() => {
-  const part = value => { value /= 255; return value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4 };
+  const curve = value => value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
+  const part = value => curve(value / 255);
   const light = ([r, g, b]) => .2126 * part(r) + .7152 * part(g) + .0722 * part(b);
   const colour = text => text.match(/[\\d.]+/g).map(Number);
   const ground = one => {
@@ -149,7 +151,7 @@ async def test_from_a_real_holder_by_the_link_in_the_mail(
     token = sent.message.envelope.link_token
     assert token
     link = retrieval_link(sent.held, token)
-    services = [rig.facility, RetrievalPages(rig.pages, HOST.__eq__)]
+    services: list[WebService] = [rig.facility, RetrievalPages(rig.pages, HOST.__eq__)]
     async with web_site(authority, services, HOST) as site, Chromium({HOST: site.address}) as browser:
         page = await browser.page()
         await page.open(link)
@@ -176,13 +178,15 @@ async def test_from_a_real_holder_by_the_link_in_the_mail(
 HOSTILE = (
     b"From: x@alpha.example\r\nSubject: <script>document.title='owned'</script>\r\n"
     b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n"
-    b"<script>document.title='owned'</script><img src=https://track.example/1.png onerror=\"document.title='owned'\">"
+    b"<script>document.title='owned'</script>"
+    b"<img src=https://track.example/1.png onerror=\"document.title='owned'\">"
     b"<meta http-equiv=refresh content='0;url=https://evil.example/'><base href=https://evil.example/>"
     b"<form action=https://evil.example/><button name=do value=open>Win</button></form>"
     b"<a href=javascript:document.title='owned'>click</a><svg onload=document.title='owned'></svg>"
     b"<iframe src=https://evil.example/></iframe><style>@import 'https://evil.example/x.css'</style>words\r\n"
     b"--b\r\nContent-Type: text/plain\r\n\r\n</pre></main><script>document.title='owned'</script>\r\n"
-    b'--b\r\nContent-Type: text/html; name="../../<img src=x onerror=alert(1)>.html"\r\n\r\n<script>1</script>\r\n--b--\r\n'
+    b'--b\r\nContent-Type: text/html; name="../../<img src=x onerror=alert(1)>.html"\r\n\r\n'
+    b"<script>1</script>\r\n--b--\r\n"
 )
 
 
@@ -196,7 +200,9 @@ async def test_a_hostile_message_does_nothing_in_a_browser(authority: Certificat
         await page.press("open")
         assert await page.evaluate("document.title") == "Message from alpha.example"
         assert "click <javascript:document.title='owned'>" in await page.text()
-        assert await page.evaluate("document.querySelectorAll('script, img, iframe, a, base, link').length") == 0
+        assert (
+            await page.evaluate("document.querySelectorAll('script, img, iframe, a, base, link').length") == 0
+        )
         assert {address for _, address in page.requests} == {here.address}
         assert page.complaints == []
         saved = await page.save("part-3")

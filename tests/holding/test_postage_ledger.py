@@ -47,6 +47,15 @@ def ledger(open_ledger: Open) -> Iterator[PostageLedger]:
     assert made.books.audit("alpha").is_balanced
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[PostageLedger]:
+    """One on SQLite, for what no database has a part in."""
+    made = ledger_on(SqliteDatabase(tmp_path / "postage.sqlite"))
+    yield made
+    assert made.books.audit().is_balanced
+    made.close()
+
+
 def why(outcome: Redeemed | Refused) -> Why | None:
     return outcome.why if isinstance(outcome, Refused) else None
 
@@ -110,19 +119,19 @@ def test_a_changed_price_exchanges_the_receipt(ledger: PostageLedger) -> None:
     ],
 )
 def test_a_receipt_for_something_else_is_refused_and_stays_good(
-    ledger: PostageLedger, changes: dict[str, object], expected: Why
+    small: PostageLedger, changes: dict[str, object], expected: Why
 ) -> None:
-    receipt = sold(ledger)
-    assert why(spent(ledger, receipt, **changes)) is expected
-    assert why(spent(ledger, receipt)) is None
+    receipt = sold(small)
+    assert why(spent(small, receipt, **changes)) is expected
+    assert why(spent(small, receipt)) is None
 
 
 @pytest.mark.covers("SEC-193")
-def test_outside_its_time_a_receipt_is_refused(ledger: PostageLedger) -> None:
-    receipt = sold(ledger)
-    assert why(spent(ledger, receipt, NOW + DAY)) is Why.TIME
-    assert why(spent(ledger, receipt, NOW - 301)) is Why.TIME
-    assert why(spent(ledger, receipt, NOW - 299)) is None, "clocks differ"
+def test_outside_its_time_a_receipt_is_refused(small: PostageLedger) -> None:
+    receipt = sold(small)
+    assert why(spent(small, receipt, NOW + DAY)) is Why.TIME
+    assert why(spent(small, receipt, NOW - 301)) is Why.TIME
+    assert why(spent(small, receipt, NOW - 299)) is None, "clocks differ"
 
 
 @pytest.mark.covers("SEC-193")
@@ -138,26 +147,26 @@ def test_a_receipt_in_another_currency_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.covers("SEC-193", "SEC-192")
-def test_a_stranger_s_receipt_and_no_receipt(ledger: PostageLedger, tmp_path: Path) -> None:
+def test_a_stranger_s_receipt_and_no_receipt(small: PostageLedger, tmp_path: Path) -> None:
     other = ledger_on(SqliteDatabase(tmp_path / "other.sqlite"))
-    assert why(spent(ledger, sold(other))) is Why.ISSUER
+    assert why(spent(small, sold(other))) is Why.ISSUER
     other.close()
-    assert why(spent(ledger, "rubbish")) is Why.MALFORMED
-    assert why(spent(ledger, sold(ledger)[:-1])) is Why.MALFORMED
+    assert why(spent(small, "rubbish")) is Why.MALFORMED
+    assert why(spent(small, sold(small)[:-1])) is Why.MALFORMED
 
 
 @pytest.mark.covers("SEC-193")
 @pytest.mark.parametrize("amount", [0, -1, 2**63, 10**12 + 1])
-def test_no_such_amount_is_sold_or_credited(ledger: PostageLedger, amount: int) -> None:
+def test_no_such_amount_is_sold_or_credited(small: PostageLedger, amount: int) -> None:
     with pytest.raises(OrderRefused):
-        sold(ledger, amount=amount)
+        sold(small, amount=amount)
     with pytest.raises(BookError):
-        ledger.books.credit("alpha", amount, "again", NOW)
-    assert ledger.balance("alpha") == 1000
+        small.books.credit("alpha", amount, "again", NOW)
+    assert small.balance("alpha") == 1000
 
 
 @pytest.mark.covers("AMDP-20", "SEC-193")
-def test_what_is_not_sold(ledger: PostageLedger) -> None:
+def test_what_is_not_sold(small: PostageLedger) -> None:
     for wrong, words in (
         (replace(ORDER, account="beta"), "no such account"),
         (replace(ORDER, payer="c.example"), "in the name"),
@@ -167,14 +176,14 @@ def test_what_is_not_sold(ledger: PostageLedger) -> None:
         (replace(ORDER, expires=int(NOW) + LONGEST_S + 1), "a year"),
     ):
         with pytest.raises(OrderRefused, match=words) as caught:
-            ledger.sell(wrong, NOW)
+            small.sell(wrong, NOW)
         assert not caught.value.temporary
     with pytest.raises(OrderRefused, match="too little") as poor:
-        sold(ledger, amount=1001)
+        sold(small, amount=1001)
     assert poor.value.temporary
-    assert ledger.books.receipts("alpha") == []
-    sold(ledger, amount=1000)
-    assert ledger.balance("alpha") == 0
+    assert small.books.receipts("alpha") == []
+    sold(small, amount=1000)
+    assert small.balance("alpha") == 0
 
 
 @pytest.mark.covers("AMDP-20", "SEC-191")
@@ -332,8 +341,8 @@ def test_no_account_grows_past_what_can_be_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.covers("AMDP-20")
-def test_accounts_are_opened_by_sound_names_and_not_twice(ledger: PostageLedger) -> None:
-    books = ledger.books
+def test_accounts_are_opened_by_sound_names_and_not_twice(small: PostageLedger) -> None:
+    books = small.books
     for name, payers in (("Alpha", ("a.example",)), ("", ("a.example",)), ("beta", ()), ("beta", ("A.b",))):
         with pytest.raises(BookError):
             books.open_account(name, payers, KEY, NOW)
@@ -342,7 +351,7 @@ def test_accounts_are_opened_by_sound_names_and_not_twice(ledger: PostageLedger)
     books.open_account("alpha", ("c.example",), bytes(32), NOW, replace=True)
     [account] = books.accounts()
     assert (account.payers, account.balance, account.is_open) == (("c.example",), 1000, True)
-    assert ledger.mac_key("alpha") == bytes(32)
+    assert small.mac_key("alpha") == bytes(32)
     for reference in ("", "x" * 201, "a\nb"):
         with pytest.raises(BookError, match="reference"):
             books.credit("alpha", 1, reference, NOW)
@@ -351,15 +360,15 @@ def test_accounts_are_opened_by_sound_names_and_not_twice(ledger: PostageLedger)
 
 
 @pytest.mark.covers("AMDP-20")
-def test_the_operator_refunds_by_serial(ledger: PostageLedger) -> None:
-    receipt = sold(ledger)
-    outcome = spent(ledger, receipt)
+def test_the_operator_refunds_by_serial(small: PostageLedger) -> None:
+    receipt = sold(small)
+    outcome = spent(small, receipt)
     assert isinstance(outcome, Redeemed)
-    returned = ledger.books.refund(outcome.serial, NOW)
+    returned = small.books.refund(outcome.serial, NOW)
     assert returned is not None
     assert not returned.again
-    assert ledger.books.refund("z" * 26, NOW) is None
-    assert ledger.balance("alpha") == 1000
+    assert small.books.refund("z" * 26, NOW) is None
+    assert small.balance("alpha") == 1000
 
 
 @pytest.mark.covers("SEC-190")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -297,6 +298,34 @@ async def test_a_subscription_confirmed_at_a_peer_joins_a_list_here(
 
 
 @pytest.mark.covers("AMDP-19")
+async def test_a_server_restored_from_a_backup_is_heard_again_from_the_start(
+    pair: tuple[ServiceRig, ServiceRig],
+) -> None:
+    one, other = pair
+    await other.store.call(lambda store: store.take_over(HOST, [], 1000))
+    await accept(one, "ann@alpha.example")
+    assert await other.exchange.pull(Peer(HOST)) == 1
+    assert await other.store.call(lambda store: store.seen_of(HOST)) == 1
+
+
+@pytest.mark.covers("AMDP-19")
+async def test_one_of_all_workers_asks_a_peer_in_each_period(pair: tuple[ServiceRig, ServiceRig]) -> None:
+    one, other = pair
+    caller = other.exchange._parts.caller
+    assert isinstance(caller, LocalCaller)
+    await accept(one, "ann@alpha.example")
+    workers = [asyncio.create_task(other.exchange.run()) for _ in range(3)]
+    async with asyncio.timeout(60):
+        while not await other.wishes("ann@alpha.example"):
+            await asyncio.sleep(0.01)
+    await other.store.call(lambda store: None)  # what the others have asked for is done
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    assert len(caller.calls) == 1
+
+
+@pytest.mark.covers("AMDP-19")
 async def test_a_peer_is_told_of_its_own_domains_and_believed_about_ours(
     pair: tuple[ServiceRig, ServiceRig],
 ) -> None:
@@ -325,7 +354,12 @@ async def test_nobody_but_a_peer_is_told_changes(pair: tuple[ServiceRig, Service
     one, _ = pair
     await accept(one, "ann@alpha.example")
     stranger = host("mhf-1.news.example")
-    members = {"audience": HOST, "at": int(one.now), "after": 0, "domains": ("alpha.example",)}
+    members: dict[str, Any] = {
+        "audience": HOST,
+        "at": int(one.now),
+        "after": 0,
+        "domains": ("alpha.example",),
+    }
     documents = [
         (stranger, {"signer": stranger.host}),
         (stranger, {"signer": PEER}),

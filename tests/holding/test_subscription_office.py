@@ -343,6 +343,10 @@ async def test_the_gateway_learns_what_the_recipient_wishes_of_a_sender(service:
     assert await said(ANN, "Agent::Bulk::Offers") is Standing.DENY
     assert await said(ANN, "Agent::Personal::note") is None
     assert await said("bob@alpha.example", "Agent::Bulk::letter") is None
+    # The same person by an alias, and with a detail; not one of several behind an address.
+    assert await said("boss@alpha.example", "Agent::Bulk::letter") is Standing.ACCEPT
+    assert await said("ann+shop@alpha.example", "Agent::Bulk::letter") is Standing.ACCEPT
+    assert await said("all@alpha.example", "Agent::Bulk::letter") is None
 
 
 @pytest.mark.covers("AMDP-19", "SEC-211")

@@ -194,15 +194,15 @@ def test_the_later_word_counts_and_at_the_same_moment_the_one_that_wants_less_ma
 @pytest.mark.covers("AMDP-19", "SEC-207")
 def test_counts_are_for_their_hour_and_a_number_is_used_once(open_store: Open) -> None:
     one, other = open_store(), open_store()
-    assert [each.count("x", NOW, 3600) for each in (one, other, one)] == [1, 2, 3]
-    assert one.counted("x", NOW, 3600) == 3
-    assert one.count("y", NOW, DAY) == 1
-    assert one.count("x", NOW + 3600, 3600) == 1
-    assert one.count("z", NOW + 7200, 3600) == 1
-    assert one.counted("y", NOW, DAY) == 1
-    assert one.is_first("nonce", NOW, NOW + 10)
-    assert not other.is_first("nonce", NOW + 9, NOW + 20)
-    assert other.is_first("nonce", NOW + 11, NOW + 20)
+    assert [each.counts.add("x", NOW, 3600) for each in (one, other, one)] == [1, 2, 3]
+    assert one.counts.of("x", NOW, 3600) == 3
+    assert one.counts.add("y", NOW, DAY) == 1
+    assert one.counts.add("x", NOW + 3600, 3600) == 1
+    assert one.counts.add("z", NOW + 7200, 3600) == 1
+    assert one.counts.of("y", NOW, DAY) == 1
+    assert one.counts.is_first("nonce", NOW, NOW + 10)
+    assert not other.counts.is_first("nonce", NOW + 9, NOW + 20)
+    assert other.counts.is_first("nonce", NOW + 11, NOW + 20)
 
 
 def _write(path: Path, who: str, barrier: object) -> None:

@@ -1,4 +1,4 @@
-"""A real browser without windows, steered over its debugging protocol: pages are loaded, pressed, and looked at.
+"""A real browser without windows, steered over its debugging protocol: it loads, presses, and is looked at.
 
 It reaches nothing but the names that it is given, all on loopback; every other look-up fails at once.
 """
@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.peers.images import PeerSetupError
 from tests.peers.rooms import Room, wait_until
 
 PROGRAM = "/usr/lib/chromium/chromium-headless-shell"
@@ -32,7 +33,7 @@ SWITCHES = (
 
 
 class _BrowserRoom(Room):
-    """With /proc, which the browser cannot do without; in a mount namespace of its own, so nothing remains."""
+    """With /proc, which the browser needs; in a mount namespace of its own, so that nothing remains."""
 
     def command(self, *command: str, user: str | None = None) -> list[str]:
         assert user is None
@@ -53,9 +54,15 @@ class Chromium:
     async def __aenter__(self) -> Self:
         self._room = _BrowserRoom("chromium", "chromium")
         self._room.folder("proc")
-        rules = ", ".join([*(f"MAP {name} {address}" for name, address in self._hosts.items()), "MAP * ~NOTFOUND"])
+        rules = ", ".join(
+            [*(f"MAP {name} {address}" for name, address in self._hosts.items()), "MAP * ~NOTFOUND"]
+        )
         self._room.start(PROGRAM, *SWITCHES, f"--host-resolver-rules={rules}")
         await asyncio.to_thread(wait_until, self._port_is_known, "chromium's debugging port", PATIENCE_S)
+        if not self._room.is_running():
+            said = self._room.log()
+            await asyncio.to_thread(self._room.close)
+            raise PeerSetupError(f"chromium did not start (it needs CAP_SYS_ADMIN for /proc): {said}")
         port, path = self._port_file.read_text().split("\n")[:2]
         self._session = aiohttp.ClientSession()
         self._socket = await self._session.ws_connect(f"ws://127.0.0.1:{port}{path}", max_msg_size=0)
@@ -75,6 +82,8 @@ class Chromium:
         return self._room.path / PROFILE / "DevToolsActivePort"
 
     def _port_is_known(self) -> bool:
+        if not self._room.is_running():
+            return True
         return self._port_file.exists() and self._port_file.read_text().count("\n") >= 1
 
     async def _read(self) -> None:
@@ -89,7 +98,9 @@ class Chromium:
         """A command of the debugging protocol."""
         number = next(self._numbers)
         self._answers[number] = asyncio.get_running_loop().create_future()
-        order = {"id": number, "method": method, "params": arguments} | ({"sessionId": session} if session else {})
+        order = {"id": number, "method": method, "params": arguments} | (
+            {"sessionId": session} if session else {}
+        )
         await self._socket.send_json(order)
         async with asyncio.timeout(PATIENCE_S):
             told = await self._answers[number]
@@ -99,11 +110,20 @@ class Chromium:
         return result
 
     async def page(
-        self, width: int = 1000, height: int = 800, *, language: str = "en", features: Mapping[str, str] | None = None
+        self,
+        width: int = 1000,
+        height: int = 800,
+        *,
+        language: str = "en",
+        features: Mapping[str, str] | None = None,
     ) -> BrowserPage:
         """A new page; `features` are media features such as `prefers-color-scheme`."""
         folder = self._room.folder(DOWNLOADS)
-        allowed = {"behavior": "allow", "downloadPath": f"/{DOWNLOADS}", "eventsEnabled": True}
+        allowed: dict[str, Any] = {
+            "behavior": "allow",
+            "downloadPath": f"/{DOWNLOADS}",
+            "eventsEnabled": True,
+        }
         await self.call("Browser.setDownloadBehavior", **allowed)
         target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
         session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
@@ -175,7 +195,9 @@ class BrowserPage:
     async def _click(self, value: str) -> None:
         box = f"document.querySelector('button[value=\"{value}\"]')"
         await self.evaluate(f"{box}.scrollIntoView({{block: 'center'}})")
-        place = await self.evaluate(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({box}.getBoundingClientRect())")
+        place = await self.evaluate(
+            f"(r => [r.x + r.width / 2, r.y + r.height / 2])({box}.getBoundingClientRect())"
+        )
         spot = {"x": place[0], "y": place[1], "button": "left", "clickCount": 1}
         await self.call("Input.dispatchMouseEvent", type="mousePressed", **spot)
         await self.call("Input.dispatchMouseEvent", type="mouseReleased", **spot)
@@ -183,7 +205,9 @@ class BrowserPage:
     async def key(self, name: str, code: int, text: str = "") -> None:
         """Press and release a key."""
         stroke = {"key": name, "code": name, "windowsVirtualKeyCode": code}
-        await self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **stroke)
+        await self.call(
+            "Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **stroke
+        )
         await self.call("Input.dispatchKeyEvent", type="keyUp", **stroke)
 
     async def enter(self) -> None:

@@ -53,6 +53,11 @@ class House:
         text = await self.provider.call(lambda ledger: ledger.sell(order, NOW))
         return f"{purpose} {text}"
 
+    async def amdp_receipt(self) -> str:
+        """Bought for an envelope of AMDP."""
+        order = Order("beta", "b.example", "a.example", "b" * 26, 5, "USD", int(NOW) + 86_400)
+        return await self.provider.call(lambda ledger: ledger.sell(order, NOW))
+
     async def sums(self) -> tuple[int, int, int]:
         """Open, reserved, spent; once all that goes on in the background is done."""
         while self.rig.reception._background:
@@ -238,8 +243,10 @@ async def test_a_crash_before_the_commit_leaves_the_repeat_paid(tmp_path: Path) 
         assert await here.sums() == (0, 0, 5)
 
 
-@pytest.mark.covers("MT2-21d", "SEC-193")
-@pytest.mark.parametrize("what", ["other message", "other recipient", "two for one", "rubbish", "none"])
+@pytest.mark.covers("MT2-21d", "SEC-193", "SEC-190")
+@pytest.mark.parametrize(
+    "what", ["other message", "other recipient", "two for one", "rubbish", "none", "amdp"]
+)
 async def test_a_receipt_for_something_else_pays_nothing(tmp_path: Path, what: str) -> None:
     async with house(tmp_path) as here:
         paid = await here.receipt()
@@ -250,6 +257,7 @@ async def test_a_receipt_for_something_else_pays_nothing(tmp_path: Path, what: s
             "two for one": (paid, paid),
             "rubbish": (f"{purpose} {text[:-1]}",),
             "none": ("",),
+            "amdp": (f"{purpose} {await here.amdp_receipt()}",),
         }[what]
         session = await here.rig.identified()
         assert not (await here.rig.sent_whole(session, mail(*lines))).is_ok

@@ -148,3 +148,14 @@ def test_a_mistake_names_its_key(key: str, route: str | Route, word: str) -> Non
 def test_a_mistake_in_deliver_names_its_key() -> None:
     with pytest.raises(RouteError, match=r'domains\."a\.example"\.deliver'):
         RouteTable(config(domains={"a.example": Domain(deliver="maildir:x")}))
+
+
+@pytest.mark.covers("AMDP-12")
+def test_what_waits_for_holders_has_a_lane_of_its_own() -> None:
+    """Mailboxes of the domain are not kept waiting by a holder that does not answer."""
+    table = RouteTable(config(domains=LOCAL))
+    mailbox = table.find(to("ann@alpha.example"))
+    callback = table.find(to("ann@alpha.example", "amdp-callback:"))
+    fetch = table.find(to("ann@alpha.example", "amdp-fetch:"))
+    assert len({mailbox.lane, callback.lane, fetch.lane}) == 3
+    assert callback.concurrency > mailbox.concurrency

@@ -14,11 +14,12 @@ import pytest
 from tests.holding.postage_rig import DAY, ID, KEY, NOW, ORDER, SECRET
 
 from outrider.config.schema import Config
-from outrider.holding.postage import Redeemed, Spending
+from outrider.holding.postage import Bill, NotPaid, Redeemed, Spending
 from outrider.holding.postage_ledger import PostageLedger
 from outrider.holding.postage_observer import SilentPostage
 from outrider.holding.web import WebCaller
 from outrider.runtime.assembly import Assembly
+from outrider.runtime.payment_plugins import NoCaller
 from outrider.runtime.postage_parts import PostageHouse, new_secret, open_ledger
 from outrider.runtime.postage_settings import check_postage, paying_accounts
 from outrider.spool.interface import SpoolUnavailable
@@ -140,3 +141,78 @@ def test_settings_that_do_not_fit(postage: dict[str, object], extension: dict[st
     with pytest.raises(ValueError, match=re.escape(key)) as caught:
         check_postage(configured(postage, extension))
     assert str(caught.value).startswith(key)
+
+
+PACKAGE = """
+from outrider.holding.postage import NotPaid
+
+class Payer:
+    async def pay(self, bill, now):
+        return NotPaid(f"pigeons carry no {bill.price}")
+    async def take_back(self, receipt, bill, now):
+        return True
+
+class Pigeons:
+    def __init__(self, options, caller):
+        if set(options) - {"loft"}:
+            raise ValueError("loft is all there is")
+        self.payer = Payer()
+        self.provider = None
+
+class Loft(Pigeons):
+    def __init__(self, options, caller):
+        super().__init__(options, caller)
+        self.provider, self.payer = object(), None
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package that has two ways of paying."""
+    (tmp_path / "pigeon_post.py").write_text(PACKAGE)
+    about = tmp_path / "pigeon_post-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeon-post\nVersion: 1\n")
+    points = "[outrider.postage]\npigeons = pigeon_post:Pigeons\nloft = pigeon_post:Loft\n"
+    (about / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.covers("AMDP-20")
+@pytest.mark.usefixtures("package")
+async def test_other_ways_of_paying_are_plugged_in(tmp_path: Path) -> None:
+    config = configured(
+        {"provider": "loft", "payers": {"Pigeon": "pigeons"}, "options": {"loft": {"loft": 3}}}
+    )
+    check_postage(config)
+    house = PostageHouse(cast(Assembly, Assembled(config, tmp_path)), lambda: NOW)
+    parts = house.parts(
+        cast(Assembly, Assembled(config, tmp_path)), NoCaller(), cast(Any, None), SilentPostage()
+    )
+    assert parts.provider is not None
+    assert parts.services == ()
+    bill = Bill(ID, "a.example", "b.example", 5, NOW + DAY, method="PIGEON")
+    assert await parts.payer.pay(bill, NOW) == NotPaid("pigeons carry no 5")
+    assert await parts.payer.take_back("x", bill, NOW)
+    unpaid = await parts.payer.pay(replace(bill, method=""), NOW)
+    assert unpaid == NotPaid("we have no account at b.example to pay postage from")
+    await asyncio.to_thread(house.close)
+
+
+@pytest.mark.covers("AMDP-20")
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(
+    ("postage", "words"),
+    [
+        ({"provider": "owls"}, "amdp.postage.provider: no installed package has the entry point owls"),
+        ({"provider": "pigeons"}, "amdp.postage.provider: pigeons pays, but takes nothing"),
+        ({"payers": {"X": "loft"}}, "amdp.postage.payers.X: loft takes payments, but makes none"),
+        (
+            {"payers": {"X": "pigeons"}, "options": {"pigeons": {"speed": 1}}},
+            "amdp.postage.payers.X: pigeons cannot be used: ValueError: loft is all there is",
+        ),
+    ],
+)
+def test_a_plug_in_that_does_not_fit(postage: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        check_postage(configured(postage))

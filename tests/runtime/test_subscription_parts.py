@@ -55,7 +55,12 @@ def assembly_of(tmp_path: Path, tls: TlsFiles, monkeypatch: pytest.MonkeyPatch) 
     """Makes assemblies with settings for [amdp]."""
 
     def make(**amdp: Any) -> Assembly:
-        settings = site("b.example", "127.0.0.1", users=["ben"], tls=tls, amdp=amdp)
+        settings = site("b.example", "127.0.0.1", users=["ben"], amdp=amdp)
+        settings["tls"] = {
+            "certificate": tls.certificate,
+            "key": tls.key,
+            "public_ca": [str(tls.authority)],
+        }
         settings["domains"]["b.example"]["deliver"] = f"maildir:{tmp_path}/mail/{{user}}"
         settings["domains"]["b.example"]["lists"] = {"staff": {"owners": ["ben"]}}
         path = tmp_path / "outrider.toml"
@@ -102,7 +107,7 @@ async def test_the_role_makes_pages_and_programs_way_and_a_letter_lies_in_the_sp
     assert (parts.classes, parts.wishes is None, len(parts.background)) == (None, False, 2)
     assert pages.serves("amdp-mis.b.example", "/subscriptions")
     assert not pages.serves("mx.elsewhere.example", "/subscriptions")
-    running = [asyncio.create_task(run()) for run in parts.background]
+    running = [asyncio.ensure_future(run()) for run in parts.background]
     body = b'{"wish": "accept", "address": "ben@b.example", "sender": "news.example"}'
     request = WebRequest(
         "POST",

@@ -76,10 +76,11 @@ def content(plan: Plan) -> bytes:
     return head + line * whole + tail + b".\r\n"
 
 
-def session(plan: Plan, message: bytes, accepted: Callable[[], bool]) -> Dialogue:
+def session(plan: Plan, next_message: Callable[[], bytes], accepted: Callable[[], bool]) -> Dialogue:
     """One connection from greeting to QUIT. Raises Refused.
 
-    `accepted` is called after each 250 for a message; it tells whether the session has another one to send.
+    `next_message` gives a content, and the dot that ends it. `accepted` is called after each 250 for a
+    message; it tells whether the session has another one to send.
     """
     if plan.amtp:
         yield StartTls()
@@ -93,7 +94,7 @@ def session(plan: Plan, message: bytes, accepted: Callable[[], bool]) -> Dialogu
     more = True
     while plan.mail and more:
         yield AwaitDue()
-        yield from _transaction(plan, message)
+        yield from _transaction(plan, next_message())
         more = accepted()
     if not plan.mail:
         accepted()
@@ -101,7 +102,7 @@ def session(plan: Plan, message: bytes, accepted: Callable[[], bool]) -> Dialogu
 
 
 def _transaction(plan: Plan, message: bytes) -> Dialogue:
-    parameter = f" MPC={plan.mpc}" if plan.amtp else ""
+    parameter = f" MPC={plan.mpc}" if plan.amtp else " AMDP" if plan.holder else ""
     mail = f"MAIL FROM:<{plan.sender}>{parameter}\r\n".encode("ascii")
     recipient = f"RCPT TO:<{plan.recipient}>\r\n".encode("ascii")
     if plan.pipelining:

@@ -30,6 +30,7 @@ from outrider.benchmark.dialogue import (
     content,
     session,
 )
+from outrider.benchmark.envelopes import envelopes
 from outrider.benchmark.plan import Outcome, Plan
 
 _READ_SIZE = 65_536
@@ -138,7 +139,7 @@ class _Generator:
     def __init__(self, plan: Plan, clock: Callable[[], float], seed: int) -> None:
         self._plan = plan
         self._clock = clock
-        self._message = content(plan)
+        self._next_message = _contents(plan)
         self._family = socket.AF_INET6 if ":" in plan.host else socket.AF_INET
         self._epoll = select.epoll()
         self._connections: dict[int, _Connection] = {}
@@ -208,7 +209,7 @@ class _Generator:
     def _open(self, due: float) -> None:
         sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         connection = _Connection(sock, due)
-        connection.dialogue = session(self._plan, self._message, lambda: self._accepted(connection))
+        connection.dialogue = session(self._plan, self._next_message, lambda: self._accepted(connection))
         connection.first = next(connection.dialogue)
         self._connections[sock.fileno()] = connection
         if self._plan.kept or not self._plan.rate:
@@ -335,6 +336,14 @@ class _Generator:
             wanted = select.EPOLLOUT if octets else select.EPOLLIN
             self._epoll.modify(connection.socket.fileno(), wanted)
         connection.outgoing = octets
+
+
+def _contents(plan: Plan) -> Callable[[], bytes]:
+    """The same message again and again, or envelopes, of which no two are alike."""
+    if plan.holder:
+        return envelopes(plan, time.time(), os.urandom)
+    message = content(plan)
+    return lambda: message
 
 
 def _client_context(plan: Plan) -> ssl.SSLContext:

@@ -33,6 +33,8 @@ class Plan:
     """PEM file of its key."""
     mpc: str = "com/individual"
     """The Mail Policy Code, for AMTP."""
+    holder: str = ""
+    """HOST:PORT of the facility that holds what is announced: each is an envelope of AMDP; "" = mail."""
     mail: bool = True
     """False: connections only; each greets and leaves, and counts when its EHLO is answered 250."""
     source: str = ""

@@ -88,7 +88,8 @@ def fetch(config_path: Path, domain: str, as_json: bool) -> None:
 
     async def ask() -> tuple[PolicyReport, bytes] | None:
         async with calling(assembly) as (caller, _):
-            return await PolicyDirectory(caller, lambda: 0.0, lambda: 0.0).fetch(name)
+            port = assembly.config.net.amdp_port
+            return await PolicyDirectory(caller, lambda: 0.0, lambda: 0.0, port=port).fetch(name)
 
     try:
         found = asyncio.run(ask())

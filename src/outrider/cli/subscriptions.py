@@ -125,9 +125,10 @@ async def _synchronise(
     try:
         async with calling(assembly) as (caller, _):
             if not server:
-                found = await PolicyDirectory(caller, time.time, lambda: 0.0).fetch(domain)
+                port = assembly.config.net.amdp_port
+                found = await PolicyDirectory(caller, time.time, lambda: 0.0, port=port).fetch(domain)
                 host = "" if found is None else found[0].subscribe_synch
-                server = f"https://{host or f'amdp-mis.{domain}'}"
+                server = f"https://{host or f'amdp-mis.{domain}:{port}'}"
             one = Submission(subject.sender, mail_class, addresses)
             answer = await submit(caller, key, parse_peer(server), one, time.time(), secrets.token_hex(16))
     except CallFailed as error:

@@ -144,8 +144,9 @@ class AmdpPolicy(AmdpSection, frozen=True):
 class AmdpPostage(AmdpSection, frozen=True):
     """Postage (AMDP-20): credits that this site issues, and those that it holds at others."""
 
-    provider: Literal["none", "ledger"] = "none"
-    """Who keeps account of what mail to us pays: nobody; the ledger of this server."""
+    provider: str = "none"
+    """Who keeps account of what mail to us pays: `none`, nobody; `ledger`, this server; or the name of an installed
+    package's entry point in `outrider.postage`."""
     currency: str = "USD"
     """PAY-CURRENCY; amounts are exact, in thousandths."""
     method: str = "AMDP-LEDGER"
@@ -156,6 +157,10 @@ class AmdpPostage(AmdpSection, frozen=True):
     """The most that this server pays for one message to one recipient; mail that would cost more is not sent."""
     accounts: dict[str, str] = field(default_factory=dict)
     """Recipient domain to the account (PAY-ACCT) and file with its key, `ACCOUNT:FILE`, from which we pay there."""
+    payers: dict[str, str] = field(default_factory=dict)
+    """PAY-METHOD of other sites, beside AMDP-LEDGER, to the name of the entry point that pays by it."""
+    options: dict[str, dict[str, object]] = field(default_factory=dict)
+    """By the name of an entry point: what it is called with."""
 
 
 class AmdpSubscriptions(AmdpSection, frozen=True):

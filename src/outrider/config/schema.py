@@ -212,6 +212,8 @@ class Net(Section, frozen=True):
     """Port for hosts found by MX."""
     qmtp_port: Port = 209
     """Port for hosts found by MXPS."""
+    amdp_port: Port = 443
+    """Port of other domains' AMDP information services; another one only where all agree on it."""
 
 
 class Route(Section, frozen=True):

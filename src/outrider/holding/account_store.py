@@ -31,13 +31,13 @@ class AccountStore:
         self._database.close()
 
     def count(self, account: str, now: float, limit: int) -> float:
-        """Count one message more and give 0; where there have been `limit` in this hour, the seconds until the
-        next begins instead."""
+        """Count one message more and give 0; where there have been `limit` in this hour, the seconds until
+        the next begins."""
         hour = int(now // HOUR_S)
         with self._database.transaction():
             rows = self._database.execute(
                 "INSERT INTO amdp_accounts VALUES (?, ?, 1) ON CONFLICT (account) DO UPDATE SET"
-                " count = CASE WHEN amdp_accounts.hour = excluded.hour THEN amdp_accounts.count + 1 ELSE 1 END,"
+                " count = CASE amdp_accounts.hour WHEN excluded.hour THEN amdp_accounts.count + 1 ELSE 1 END,"
                 " hour = excluded.hour RETURNING count",
                 (account, hour),
             )

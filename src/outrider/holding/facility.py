@@ -155,9 +155,8 @@ class Facility:
         store, now = self._parts.store, request.now
 
         def look(one: HeldStore) -> tuple[Unlocked | None, Changed | None]:
-            return one.unlocked(asked.id, asked.confirmation, now), one.find(
-                asked.id, asked.confirmation, now
-            )
+            unlocked = one.unlocked(asked.id, asked.confirmation, now)
+            return unlocked, None if unlocked else one.find(asked.id, asked.confirmation, now)
 
         unlocked, found = await store.read(look)
         if unlocked is not None or found is None or found.copy.state.is_final:

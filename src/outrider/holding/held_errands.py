@@ -80,7 +80,8 @@ class ErrandMaker:
 
     def after_expiry(self, store: HeldStore, copy: HeldCopy, now: float) -> None:
         """Its time is over; it may have been opened before."""
-        self._receipt(store, copy, now)
+        if copy.state is not CopyState.REFUSED:
+            self._receipt(store, copy, now)
         if not copy.opened_at and not copy.proven_at:
             self.after_refusal(store, copy, now)
 

@@ -44,7 +44,7 @@ from outrider.holding.held_tables import (
 from outrider.holding.threads import bounded, shared_threads, thread_for, thread_keys
 from outrider.tables.database import Database, Row, Value, open_store
 
-FILE = Path("held") / "held.sqlite"
+FILE = Path("amdp") / "held.sqlite"
 """Below data_dir."""
 PART = 262_144
 """Octets of a body in one row."""

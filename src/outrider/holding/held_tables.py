@@ -22,7 +22,7 @@ _TABLES: Final = (
         held_at DOUBLE PRECISION NOT NULL, message_id TEXT NOT NULL, refs TEXT NOT NULL,
         envid TEXT NOT NULL, thread TEXT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS held_messages_by_message_id ON held_messages (message_id)",
-    "CREATE INDEX IF NOT EXISTS held_messages_by_thread ON held_messages (thread)",
+    "CREATE INDEX IF NOT EXISTS held_messages_by_thread ON held_messages (thread, held_at)",
     "CREATE INDEX IF NOT EXISTS held_messages_past ON held_messages (held_at) WHERE body = ''",
     # Threads that turned out to be one: the name that is not used any more, and the one that is (AMDP-21).
     "CREATE TABLE IF NOT EXISTS held_threads (name TEXT PRIMARY KEY, thread TEXT NOT NULL)",

@@ -30,6 +30,7 @@ from outrider.holding.held_upkeep import refuse
 from outrider.holding.hold_case import PROTOCOL, Case, held_result, submitted_content
 from outrider.holding.hold_envelopes import EnvelopeWriter
 from outrider.holding.hold_policy import SHORTEST_WAIT_S, Policies, PolicyGate
+from outrider.holding.made_here import is_made_here, passed_on
 from outrider.holding.observer import FacilityObserver
 from outrider.holding.outgoing_terms import read_terms
 from outrider.holding.postage import Bill, Paid, Payer, PostageUnavailable
@@ -101,6 +102,9 @@ class HoldTransport:
 
     async def deliver(self, job: Job, instruction: str) -> Expansion:
         """Hold the message for each of the recipients."""
+        if read_terms(job.message.facts) is None and is_made_here(job.message):
+            parts = self._parts
+            return passed_on(job, instruction, parts.mailing, parts.routes, parts.clock())
         refusal = await self._refusal(job)
         if refusal is not None:
             return Expansion(dict.fromkeys(job.recipients, refusal))

@@ -113,7 +113,9 @@ class OutgoingGateway:
 
     def concerns(self, mail: MailTransaction, *, known: bool) -> bool:
         """See `SubmissionDesk`."""
-        return known and (self._is_gateway or self._is_from_gateway(mail.session))
+        if not known or mail.session.protocol == "amdp":  # that is mail which this server has fetched
+            return False
+        return self._is_gateway or self._is_from_gateway(mail.session)
 
     async def review(self, mail: MailTransaction, content: Content) -> Content | Reply:
         """See `SubmissionDesk`."""
@@ -165,17 +167,28 @@ class OutgoingGateway:
         terms = self._terms(mail, content, author, language, needed=held)
         if isinstance(terms, Reply):
             return terms
-        return await self._checked(mail, content, language) or self._finished(mail, content, author, terms)
+        refused = await self._checked(mail, content, language)
+        return refused or self._finished(mail, content, author, terms, held=held)
 
     def _finished(
-        self, mail: MailTransaction, content: Content, author: _Author, terms: OutgoingTerms | None
+        self,
+        mail: MailTransaction,
+        content: Content,
+        author: _Author,
+        terms: OutgoingTerms | None,
+        *,
+        held: bool,
     ) -> Content:
         if terms is not None:
             self._keep(mail, terms, author.how)
         if mail.session.login.casefold() in self._reviewed:
             mail.hold_reason = mail.hold_reason or REVIEW
         headers = content.headers
-        return replace(content, headers=without_amdp(headers)) if b"amdp-" in headers.lower() else content
+        if b"amdp-" not in headers.lower() or mail.objects is not None:
+            return content
+        if not (held or mail.session.login):
+            return content  # passed on by a gateway before us, which may have verified it (AMDP-10)
+        return replace(content, headers=without_amdp(headers))
 
     def _choose_held(self, mail: MailTransaction, content: Content) -> bool:
         """Which recipients' mail is held: what their way says, and [amdp.outgoing] hold and hold_above.
@@ -221,7 +234,8 @@ class OutgoingGateway:
             return content, _Author(own if own == mail.request.sender and not fields else None, how)
         if all(self._may_write_as(login, box) for box in named):
             return content, _Author(named[0] if len(named) == 1 else None, how)
-        signed = b"dkim-signature" in content.headers.lower()
+        # What MT2 sealed is two forms of one message; neither is changed.
+        signed = b"dkim-signature" in content.headers.lower() or mail.objects is not None
         if not self.corrects_from or own is None or signed or len(fields) > 1:
             return content, None
         text = f"From {', '.join(map(str, named))} corrected to {own}, an address of {login}"

@@ -68,6 +68,7 @@ button { font: inherit; font-weight: 600; min-height: 2.75rem; padding: .5rem 1.
 button:hover { border-color: var(--act-over); color: var(--act-over); }
 button.chief { background: var(--act); color: var(--act-ink); font-size: 1.1rem; padding: .6rem 1.5rem; }
 button.chief:hover { background: var(--act-over); border-color: var(--act-over); color: var(--act-ink); }
+input + button, select + button, textarea + button { margin-top: 1rem; }
 label { display: block; font-weight: 600; margin: .75rem 0 .25rem; }
 input, select, textarea { font: inherit; width: 100%; min-height: 2.75rem; padding: .4rem .6rem;
   color: inherit; background: var(--sheet); border: 1px solid var(--quiet); border-radius: .5rem; }

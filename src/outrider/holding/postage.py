@@ -10,9 +10,15 @@ message and a recipient of MT2.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
+
+from outrider.holding.web import WebCaller
+
+GROUP: Final = "outrider.postage"
+"""Entry-point group of packages that take or make payments in other ways; see `PaymentFactory`."""
 
 
 class PostageUnavailable(Exception):
@@ -118,6 +124,11 @@ class PostageProvider(Protocol):
         not queued. How many; repeatable."""
         ...
 
+    async def reserved_before(self, moment: float, after: str) -> list[tuple[str, float]]:
+        """Causes that reserved something by then and were neither settled nor released, each with the moment;
+        some of them, in their order behind `after`."""
+        ...
+
     async def refund(self, receipt: str, *, cause: str, now: float) -> bool:
         """Give the amount back to whoever paid: mail that was paid for is refused after all. The receipt is
         dead. Only what `cause` has redeemed; False where there was nothing; repeatable (True again)."""
@@ -177,3 +188,39 @@ class Payer(Protocol):
 def payee_of(domain: str, port: int) -> str:
     """PAY-ACCT as it is published: where the ledger of a domain is asked."""
     return f"amdp-mis.{domain}:{port}"
+
+
+class Payment(Protocol):
+    """A way of paying: what it can do of the two."""
+
+    provider: PostageProvider | None
+    payer: Payer | None
+
+
+class PaymentFactory(Protocol):
+    """What an entry point in `GROUP` is."""
+
+    def __call__(self, options: Mapping[str, object], caller: WebCaller) -> Payment:
+        """A way of paying with its options ([amdp.postage] options); `caller` reaches others by HTTPS. Raises
+        ValueError for options that mean nothing."""
+        ...
+
+
+class PayerByMethod:
+    """Implements `Payer`: each site is paid as it wants to be (PAY-METHOD)."""
+
+    def __init__(self, usual: Payer, others: Mapping[str, Payer]) -> None:
+        """`others` by method, in capitals."""
+        self._usual = usual
+        self._others = others
+
+    async def pay(self, bill: Bill, now: float) -> Paid | NotPaid:
+        """See `Payer`."""
+        return await self._payer(bill).pay(bill, now)
+
+    async def take_back(self, receipt: str, bill: Bill, now: float) -> bool:
+        """See `Payer`."""
+        return await self._payer(bill).take_back(receipt, bill, now)
+
+    def _payer(self, bill: Bill) -> Payer:
+        return self._others.get(bill.method.upper(), self._usual)

@@ -15,8 +15,16 @@ from typing import Final
 
 from outrider.extensions.interface import ExtensionUnavailable
 from outrider.extensions.postage_office import Answer, Judged, Presented
-from outrider.holding.postage import Bill, Paid, Payer, PostageUnavailable, Redeemed, Spending, Why
-from outrider.holding.postage_provider import LedgerProvider
+from outrider.holding.postage import (
+    Bill,
+    Paid,
+    Payer,
+    PostageProvider,
+    PostageUnavailable,
+    Redeemed,
+    Spending,
+    Why,
+)
 from outrider.model.address import Address
 from outrider.model.layered import TakenTransfer
 
@@ -35,7 +43,7 @@ class LedgerPostage:
 
     def __init__(
         self,
-        provider: LedgerProvider | None,
+        provider: PostageProvider | None,
         payer: Payer | None,
         find_transfer: FindTransfer,
         currency: str,
@@ -66,9 +74,21 @@ class LedgerPostage:
         for one in presented:
             if _is_for(taken, one.position):
                 # Not `settle`: if the sweep has freed it meanwhile it is spent all the same.
-                await self._ledger().spend(one.receipt, _spending(one), now, for_good=True)
+                await self._spent(one, now)
             else:
                 await self._ledger().release(_spending(one).cause, before, now)
+
+    async def _spent(self, one: Presented, now: float) -> None:
+        wanted = _spending(one)
+        await self._ledger().redeem(
+            one.receipt,
+            cause=wanted.cause,
+            message_id=wanted.message_id,
+            recipient_domain=wanted.recipient_domain,
+            payer=wanted.payer,
+            price=wanted.price,
+            now=now,
+        )
 
     async def sweep(self, now: float) -> int:
         """Find out how reservations ended of which nobody has said so; how many did."""
@@ -104,7 +124,7 @@ class LedgerPostage:
             raise ExtensionUnavailable(paid.words)
         return ""
 
-    def _ledger(self) -> LedgerProvider:
+    def _ledger(self) -> PostageProvider:
         if self._provider is None:
             raise AssertionError("asked only where postage is taken")
         return self._provider

@@ -1,5 +1,5 @@
-"""What the outgoing gateway says when it does not take a submission: the reason and the remedy, in the session
-and in the user's language where there is a text in it (AMDP-1).
+"""What the outgoing gateway says when it does not take a submission: reason and remedy, in the session and in
+the user's language where there is a text in it (AMDP-1).
 
 The language is that of the message (Content-Language, or AMDP-Language). Texts beyond ASCII are said only to
 clients that asked for SMTPUTF8 (RFC 6531 section 3.7.4.2); all here are written without.
@@ -35,7 +35,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "not-counted": "Your account cannot be checked now; try again later",
     },
     "de": {
-        "foreign-from": "Die Absenderadresse {address} gehoert nicht zu Ihrem Konto; bitte eine eigene verwenden",
+        "foreign-from": "Die Adresse {address} gehoert nicht zu Ihrem Konto; bitte eine eigene verwenden",
         "no-from": "Die Nachricht braucht genau eine Absenderadresse (From); bitte so noch einmal senden",
         "not-ours": "Post von {address} wird hier nicht aufbewahrt; die Domain ist keine der unseren",
         "too-big": "Die Nachricht hat {size} Byte, erlaubt sind {limit}; bitte kleiner oder in Teilen senden",
@@ -47,7 +47,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "not-counted": "Ihr Konto kann gerade nicht geprueft werden; bitte spaeter noch einmal senden",
     },
     "fr": {
-        "foreign-from": "L'adresse From {address} n'est pas la votre; ecrivez depuis une adresse de votre compte",
+        "foreign-from": "L'adresse From {address} n'est pas la votre; ecrivez depuis une des votres",
         "no-from": "Le message doit avoir une seule adresse From; corrigez et renvoyez-le",
         "not-ours": "Le courrier de {address} n'est pas garde ici; son domaine n'est pas des notres",
         "too-big": "Le message a {size} octets, votre compte peut en envoyer {limit}; envoyez-en moins",

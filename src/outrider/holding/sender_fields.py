@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
 
 from outrider.message.encoded_words import decode_text
-from outrider.message.header_fields import field_values
+from outrider.message.header_fields import header_fields, unfold
 from outrider.model.address import Address
 from outrider.protocols.amdp.values import clean_text
 
 MAX_FIELD = 16_384
 """Octets of a field that are looked at."""
+MOST_ALIKE = 3
+"""Fields of one name that are looked at."""
 MAX_NAME = 200
 """Characters of a display name."""
+_WANTED = (b"from", b"to", b"cc", b"subject", b"date", b"message-id", b"references", b"in-reply-to")
 _LATEST = 253_402_300_799
 _MESSAGE_ID = re.compile(rb"<([\x21-\x3b\x3d\x3f-\x7e]{1,250})>")
 _ESCAPED = re.compile(r"\\(.)")
@@ -42,31 +45,36 @@ def sender_fields(
     headers: bytes, sender: Address, recipients: Sequence[Address], received_at: float
 ) -> SenderFields:
     """The values of a header section; nonsense in it is left out."""
-    ids = _message_ids(headers, b"message-id")
-    references = (*_message_ids(headers, b"references"), *_message_ids(headers, b"in-reply-to"))
-    shown = b",".join(_values(headers, b"to") + _values(headers, b"cc"))
+    found = _fields(headers)
+    ids = _message_ids(found[b"message-id"])
+    references = (*_message_ids(found[b"references"]), *_message_ids(found[b"in-reply-to"]))
+    shown = b",".join(found[b"to"] + found[b"cc"])
     return SenderFields(
-        subject=clean_text(decode_text(_first(headers, b"subject"))),
-        sender_name=_name_of(sender, _first(headers, b"from")),
+        subject=clean_text(decode_text(_first(found[b"subject"]))),
+        sender_name=_name_of(sender, _first(found[b"from"])),
         names=tuple(_name_of(one, shown) for one in recipients),
-        date=_date(_first(headers, b"date"), received_at),
+        date=_date(_first(found[b"date"]), received_at),
         message_id=ids[0] if ids else "",
         references=tuple(dict.fromkeys(one for one in references if one not in ids[:1])),
     )
 
 
-def _values(headers: bytes, name: bytes) -> tuple[bytes, ...]:
-    return tuple(value[:MAX_FIELD] for value in field_values(headers, name, 3))
+def _fields(headers: bytes) -> dict[bytes, list[bytes]]:
+    """The first values of the fields that count, unfolded and cut, in one pass."""
+    found: dict[bytes, list[bytes]] = {name: [] for name in _WANTED}
+    for field in header_fields(headers):
+        values = found.get(field.name.lower())
+        if values is not None and len(values) < MOST_ALIKE:
+            values.append(unfold(field.value[:MAX_FIELD]))
+    return found
 
 
-def _first(headers: bytes, name: bytes) -> bytes:
-    return next(iter(_values(headers, name)), b"")
+def _first(values: Sequence[bytes]) -> bytes:
+    return values[0] if values else b""
 
 
-def _message_ids(headers: bytes, name: bytes) -> tuple[str, ...]:
-    return tuple(
-        found[1].decode("ascii") for value in _values(headers, name) for found in _MESSAGE_ID.finditer(value)
-    )
+def _message_ids(values: Sequence[bytes]) -> tuple[str, ...]:
+    return tuple(found[1].decode("ascii") for value in values for found in _MESSAGE_ID.finditer(value))
 
 
 def _name_of(address: Address, field: bytes) -> str:

@@ -20,6 +20,7 @@ from typing import TypeVar
 from outrider.holding.classification import Classes
 from outrider.holding.host_documents import MOST_SKEW_S, HostCheck, HostKey, Signed, read_signed
 from outrider.holding.peers import Peer
+from outrider.holding.request_counts import DAY_S, HOUR_S
 from outrider.holding.subscription_forms import (
     CHANGES_KIND,
     CHANGES_PATH,
@@ -35,8 +36,6 @@ from outrider.holding.subscription_forms import (
 from outrider.holding.subscription_observer import SubscriptionObserver
 from outrider.holding.subscription_office import SubscriptionOffice, TooMany, until_next
 from outrider.holding.subscription_store import (
-    DAY_S,
-    HOUR_S,
     Change,
     SubscriptionStore,
     SubscriptionStoreThread,
@@ -54,7 +53,7 @@ from outrider.holding.web import CallFailed, IPAddress, WebCaller
 from outrider.lists.store import key_of
 from outrider.model.address import Address, AddressError, Domain, parse_address
 from outrider.protocols.amdp.identifiers import OCTETS, identifier
-from outrider.protocols.amdp.json_forms import FormError, decode
+from outrider.protocols.amdp.json_forms import decode
 from outrider.tables.database import StoreUnavailable
 
 T = TypeVar("T")
@@ -123,16 +122,16 @@ class SubscriptionExchange:
         observer.addresses_synchronised(str(domain), about, len(wanted), len(found), told=told)
         if not told:
             now = self._parts.clock()
-            await self._call(lambda store: store.count(f"refused {domain}", now, DAY_S))
+            await self._call(lambda store: store.counts.add(f"refused {domain}", now, DAY_S))
             return Synchronised(told=False)
         return Synchronised(told=True, accepting=tuple([await self._answer(*one) for one in found]))
 
     async def _count(self, who: str) -> None:
         now, limit = self._parts.clock(), self._parts.requests_per_hour
         refused = f"refused {who.partition(' ')[2]}"
-        if await self._call(lambda store: store.counted(refused, now, DAY_S)) >= REFUSALS_PER_DAY:
+        if await self._call(lambda store: store.counts.of(refused, now, DAY_S)) >= REFUSALS_PER_DAY:
             raise TooMany(until_next(now, DAY_S))
-        if limit and await self._call(lambda store: store.count(who, now, HOUR_S)) > limit:
+        if limit and await self._call(lambda store: store.counts.add(who, now, HOUR_S)) > limit:
             raise TooMany(until_next(now, HOUR_S))
 
     async def _accepting(
@@ -176,11 +175,17 @@ class SubscriptionExchange:
         while True:
             for peer in self._parts.peers:
                 try:
-                    await self.pull(peer)
+                    if await self._is_ours(peer):
+                        await self.pull(peer)
                 except (CallFailed, ValueError, StoreUnavailable) as error:
                     self._parts.observer.subscriptions_failed(f"asking {peer.host}", error)
             # Chance keeps servers that were started together apart.
             await asyncio.sleep(PULL_EVERY_S * (0.75 + self._parts.chance(1)[0] / 512))
+
+    async def _is_ours(self, peer: Peer) -> bool:
+        """Of all workers and nodes one asks a peer in each period."""
+        who, now = f"pull {peer.host}", self._parts.clock()
+        return await self._call(lambda store: store.counts.add(who, now, PULL_EVERY_S)) == 1
 
     async def pull(self, peer: Peer) -> int:
         """Take over what is new at a peer; how many rules of ours changed by it. Raises CallFailed,
@@ -189,8 +194,6 @@ class SubscriptionExchange:
         for _ in range(PAGES_AT_ONCE):
             after = await self._call(lambda store: store.seen_of(peer.host))
             answer = await self._ask(peer, after)
-            if answer.seen < after:
-                raise FormError("the numbers of its changes run backwards")
             changed += await self._take_over(peer, answer)
             if not answer.more or answer.seen == after:
                 break
@@ -247,7 +250,7 @@ class SubscriptionExchange:
             await self._parts.office.wrong(client, str(error))
             raise
         nonce, until = f"{asked.signer} {asked.nonce[:64]}", now + 3 * MOST_SKEW_S
-        if not await self._call(lambda store: store.is_first(nonce, now, until)):
+        if not await self._call(lambda store: store.counts.is_first(nonce, now, until)):
             await self._parts.office.wrong(client, "a document shown again")
             raise Refused("this document was shown before")
         return asked

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from typing import TypeVar
 
+from outrider.holding.request_counts import HOUR_S
 from outrider.holding.subscription_letters import asks_to_confirm
 from outrider.holding.subscription_observer import SubscriptionObserver
 from outrider.holding.subscription_store import (
-    HOUR_S,
     Application,
     PendingWish,
     SubscriptionStore,
@@ -173,7 +173,7 @@ class SubscriptionOffice:
     async def _count(self, client: IPAddress) -> None:
         limit, now = self._parts.requests_per_hour, self._parts.clock()
         who = f"apply {network_of(client)}"
-        if limit and await self._call(lambda store: store.count(who, now, HOUR_S)) > limit:
+        if limit and await self._call(lambda store: store.counts.add(who, now, HOUR_S)) > limit:
             self._parts.observer.subscription_refused(str(client), "apply", "too many applications")
             raise TooMany(until_next(now))
 
@@ -337,23 +337,35 @@ class SubscriptionOffice:
         self, recipient: Address, sender: Address, mail_class: str, *, vouched: bool
     ) -> Standing | None:
         """See `Wishes`."""
-        found = await self._call(lambda store: store.rules_towards((recipient,), senders_of(sender)))
+        people = self._names_of(recipient)
+        found = await self._call(lambda store: store.rules_towards(people, senders_of(sender)))
         rules = [one for several in found.values() for one in several]
         rule = decide(rules, sender, mail_class, vouched=vouched)
         return None if rule is None else rule.standing
+
+    def _names_of(self, recipient: Address) -> tuple[Address, ...]:
+        """The address, and the mailbox that it means: with a detail, or by an alias, it is the same
+        person's."""
+        tables = self._parts.mailing.tables
+        found = tables.resolve(recipient)
+        if not isinstance(found, Deliverable) or len(found.recipients) != 1:
+            return (recipient,)
+        [person] = found.recipients
+        mailbox = tables.mailbox_of(person.address) if person.is_local else None
+        return (recipient,) if mailbox is None else (recipient, Address(mailbox.user, mailbox.domain))
 
     # --- limits and seals -----------------------------------------------------------------------------------
 
     async def guard(self, client: IPAddress) -> None:
         """Raises TooMany for an address that has shown too many wrong links or signatures."""
         who, now = f"wrong {network_of(client)}", self._parts.clock()
-        if await self._call(lambda store: store.counted(who, now, HOUR_S)) >= GUESSES_PER_HOUR:
+        if await self._call(lambda store: store.counts.of(who, now, HOUR_S)) >= GUESSES_PER_HOUR:
             raise TooMany(until_next(now))
 
     async def wrong(self, client: IPAddress, why: str) -> None:
         """Count what was wrong."""
         who, now = f"wrong {network_of(client)}", self._parts.clock()
-        await self._call(lambda store: store.count(who, now, HOUR_S))
+        await self._call(lambda store: store.counts.add(who, now, HOUR_S))
         self._parts.observer.subscription_refused(str(client), "subscriptions", why)
 
     async def _sealing(self) -> Tokens:

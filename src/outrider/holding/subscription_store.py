@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from outrider.config.schema import Config
+from outrider.holding.request_counts import DAY_S, RequestCounts
+from outrider.holding.request_counts import TABLES as COUNT_TABLES
 from outrider.holding.subscriptions import ANYBODY, Rule, Standing, Subject
 from outrider.lists.store import key_of
 from outrider.model.address import Address, parse_address
@@ -23,7 +25,6 @@ from outrider.tables.serial_thread import SerialThread
 FILE = Path("holding") / "subscriptions.sqlite"
 """Below data_dir."""
 
-HOUR_S, DAY_S = 3600.0, 86_400.0
 WISH_LIFETIME_S = 7 * DAY_S
 """How long a confirmation may take."""
 LETTERS_PER_ADDRESS = 3
@@ -53,11 +54,7 @@ _TABLES = (
         used_at DOUBLE PRECISION NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS subscription_wishes_by_address ON subscription_wishes (key, made_at)",
     "CREATE INDEX IF NOT EXISTS subscription_wishes_by_letter ON subscription_wishes (letter_at, made_at)",
-    """CREATE TABLE IF NOT EXISTS subscription_counts (
-        who TEXT NOT NULL, period BIGINT NOT NULL, n BIGINT NOT NULL, PRIMARY KEY (who, period))""",
-    """CREATE TABLE IF NOT EXISTS subscription_nonces (
-        nonce TEXT PRIMARY KEY, until DOUBLE PRECISION NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS subscription_nonces_by_time ON subscription_nonces (until)",
+    *COUNT_TABLES,
 )
 _RULE = "id, address, sender, pattern, standing, changed_at, how"
 _NO_LETTER = -1.0
@@ -109,6 +106,7 @@ class SubscriptionStore:
                 (secrets.token_hex(32),),
             )
             database.execute("INSERT INTO subscription_numbers VALUES ('change', 0) ON CONFLICT DO NOTHING")
+        self.counts = RequestCounts(database)
         rows = database.execute("SELECT value FROM subscription_keys WHERE name = 'seal'")
         self.key = bytes.fromhex(str(rows[0][0]))
 
@@ -315,7 +313,11 @@ class SubscriptionStore:
     # --- other servers --------------------------------------------------------------------------------------
 
     def changes(self, after: int, limit: int = BATCH) -> list[Change]:
-        """What was confirmed or left here, in the order of its numbers, from the one behind `after`."""
+        """What was confirmed or left here, in the order of its numbers, from the one behind `after`; from the
+        first when there never was such a number: this database was restored from a backup, and the peer hears
+        all again."""
+        if after > self._number("SELECT value FROM subscription_numbers WHERE name = 'change'"):
+            after = 0
         rows = self._database.execute(
             f"SELECT {_RULE}, change FROM subscription_rules WHERE origin = ? AND change > ? "  # noqa: S608
             "ORDER BY change LIMIT ?",
@@ -357,49 +359,6 @@ class SubscriptionStore:
         if standing is one.standing:
             return False
         return (one.changed_at, _CAUTION[one.standing]) > (changed_at, _CAUTION[standing])
-
-    # --- limits ---------------------------------------------------------------------------------------------
-
-    def count(self, who: str, now: float, period_s: float) -> int:
-        """Count one more of `who` in this period (an hour, a day); how many there are with it."""
-        period = int(now // period_s)
-        with self._database.transaction():
-            self._database.execute(
-                "DELETE FROM subscription_counts WHERE who = ? AND period < ?", (who, period)
-            )
-            rows = self._database.execute(
-                "INSERT INTO subscription_counts VALUES (?, ?, 1) ON CONFLICT (who, period) DO UPDATE "
-                "SET n = subscription_counts.n + 1 RETURNING n",
-                (who, period),
-            )
-            if rows[0][0] == 1:
-                self._forget_counts(now)
-        return int(rows[0][0] or 0)
-
-    def counted(self, who: str, now: float, period_s: float) -> int:
-        """How many of `who` there are in this period."""
-        return self._number(
-            "SELECT n FROM subscription_counts WHERE who = ? AND period = ?", who, int(now // period_s)
-        )
-
-    def _forget_counts(self, now: float) -> None:
-        """Those of hours and days that are over: numbers of days are small, numbers of hours large."""
-        self._database.execute(
-            "DELETE FROM subscription_counts WHERE (who, period) IN "
-            "(SELECT who, period FROM subscription_counts "
-            "WHERE period < ? OR (period > ? AND period < ?) LIMIT ?)",
-            (int(now // DAY_S), int(now // DAY_S) + 1, int(now // HOUR_S), BATCH),
-        )
-
-    def is_first(self, nonce: str, now: float, until: float) -> bool:
-        """Whether this number was never shown before; it is remembered until then."""
-        with self._database.transaction():
-            self._database.execute("DELETE FROM subscription_nonces WHERE until < ?", (now,))
-            rows = self._database.execute(
-                "INSERT INTO subscription_nonces VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1",
-                (nonce, until),
-            )
-        return bool(rows)
 
     def _number(self, query: str, *values: Value) -> int:
         rows = self._database.execute(query, values)

@@ -68,9 +68,11 @@ def shared_threads(database: Database, threads: Iterable[str]) -> frozenset[str]
     names = sorted({one for one in threads if one})
     if not names:
         return frozenset()
-    marks = ", ".join("?" * len(names))
+    # Two rows of each are looked at, however many there are.
+    listed = " UNION ALL ".join(["SELECT CAST(? AS TEXT) AS name", *["SELECT ?"] * (len(names) - 1)])
     rows = database.execute(
-        f"SELECT thread FROM held_messages WHERE thread IN ({marks}) GROUP BY thread HAVING count(*) > 1",
+        f"SELECT name FROM ({listed}) AS n WHERE (SELECT count(*) FROM "
+        "(SELECT 1 FROM held_messages m WHERE m.thread = n.name LIMIT 2) AS two) > 1",
         names,
     )
     return frozenset(str(thread) for (thread,) in rows)
@@ -79,10 +81,10 @@ def shared_threads(database: Database, threads: Iterable[str]) -> frozenset[str]
 def thread_keys(database: Database, thread: str, recipient: str) -> tuple[str, ...]:
     """Message-IDs of a thread that a recipient may know of, oldest first."""
     rows = database.execute(
-        "SELECT m.message_id, m.refs FROM held_messages m WHERE m.thread = ? AND EXISTS "
-        "(SELECT 1 FROM held_copies c WHERE c.message = m.id AND c.recipient = ?) "
-        "ORDER BY m.held_at DESC LIMIT ?",
-        (thread, recipient, MOST_MESSAGES),
+        "SELECT m.message_id, m.refs FROM (SELECT id, message_id, refs, held_at FROM held_messages "
+        "WHERE thread = ? ORDER BY held_at DESC LIMIT ?) AS m WHERE EXISTS "
+        "(SELECT 1 FROM held_copies c WHERE c.message = m.id AND c.recipient = ?) ORDER BY m.held_at DESC",
+        (thread, MOST_MESSAGES, recipient),
     )
     keys: dict[str, None] = {}
     for message_id, references in reversed(rows):

@@ -89,7 +89,7 @@ class RecipientState(Enum):
     RELAYED = "relayed"
     FAILED = "failed"
     DROPPED = "dropped"
-    """Removed by the operator, without a report."""
+    """Removed by the operator, or ended by a transport that tells nobody (AMDP-10); without a report."""
 
     @property
     def is_final(self) -> bool:

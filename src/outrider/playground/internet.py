@@ -130,6 +130,8 @@ class Internet:
             if f"{zone}." not in self.zones.origins():
                 self.zones.add_zone(zone)
             self.zones.add_host(name, plan.address)
+        for name in plan.amdp_hosts:
+            self.zones.put(name, "A", plan.address)
 
     # -- files -------------------------------------------------------------------------------------
 

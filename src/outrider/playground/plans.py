@@ -3,13 +3,15 @@
 Sites are shared between scenes, since each is a process of its own. There are a provider (alpha, out), an ISP
 with its customer (isp; gate, inner), one whose taste is known (beta) and one that it stands in for (delta),
 a bank, one who lies (mallory), two who speak no AMTP (gamma, quick), and three who speak MT2: north writes to
-south by way of transit.
+south by way of transit. Alpha, beta, the bank and north speak AMDP: alpha holds mail of two of its users, the
+others take envelopes, and the bank is asked what classes senders have.
 """
 
 from __future__ import annotations
 
 from outrider.playground.packages import CHESS
-from outrider.playground.site import MT2_PORT, SitePlan, private_way
+from outrider.playground.people import POSTAGE
+from outrider.playground.site import AMDP_PORT, MT2_PORT, SitePlan, private_way
 
 
 def _refuse(name: str, when: str, reason: str, unless: str = "") -> str:
@@ -42,6 +44,17 @@ party = "pol/optin"
 "customer.example" = {private_way("out.alpha.example", "alpha")}
 
 {_refuse("no-lottery", '"header.subject" = "*lottery*"', "lottery mail is not taken here")}
+[[policy.rules]]
+name = "kept-until-asked-for"
+action = "route"
+when = {{ login = ["olga", "news"] }}
+value = "amdp"
+
+[amdp.outgoing.classes]
+"news@alpha.example" = "Agent::Bulk"
+
+[amdp.postage.accounts]
+"beta.example" = "alpha:{POSTAGE}"
 """
 
 _OUT = f"""\
@@ -66,6 +79,12 @@ domains = ["late.example"]
 [routes]
 "late.example" = {private_way("mx.delta.example", "delta")}
 
+[amdp.policy]
+accept = {{ "*" = "", "*::Bulk::*" = "0.001" }}
+
+[amdp.postage]
+provider = "ledger"
+
 [partners.bank]
 sender_domains = ["bank.example", "branch.bank.example"]
 hosts = ["mx.bank.example"]
@@ -81,6 +100,15 @@ outbound = "amtp"
         "dave wants no offers",
     )
 }
+"""
+
+_BANK = f"""\
+{_codes_from("127.0.8.9", "com/customer")}
+[amdp.policy]
+deny = ["*::Bulk::*"]
+
+[amdp.classification]
+vouched = "vouched"
 """
 
 _DELTA = """\
@@ -151,6 +179,9 @@ _NORTH = f"""\
 "vera@south.example" = "vera.pem"
 
 {_extensions("vcard")}
+[amdp.classification]
+services = ["https://amdp-mis.bank.example:{AMDP_PORT}"]
+unvouched = "hold"
 """
 
 _TRANSIT = f"""\
@@ -176,8 +207,12 @@ PLANS = (
     SitePlan(
         "alpha",
         "127.0.1.1",
-        {"alpha.example": 'users = ["ann", "bob", "party"]', "shop.example": 'users = ["offers"]'},
+        {
+            "alpha.example": 'users = ["ann", "bob", "party", "olga", "news"]',
+            "shop.example": 'users = ["offers"]',
+        },
         submission=True,
+        amdp=("omg", "mhf"),
         member_of=("alpha",),
         extra=_ALPHA,
     ),
@@ -188,6 +223,7 @@ PLANS = (
         {"beta.example": 'users = ["carol", "dave", "jürgen"]\naliases = { team = ["carol", "dave"] }',
          "many.example": 'users = "*"'},
         amtp=True,
+        amdp=("img", "mis"),
         backs_up=("late.example",),
         member_of=("delta",),
         extra=_BETA,
@@ -237,7 +273,8 @@ PLANS = (
         "127.0.8.1",
         {"bank.example": 'users = ["teller"]'},
         amtp=True,
-        extra=_codes_from("127.0.8.9", "com/customer"),
+        amdp=("img", "mis", "classification"),
+        extra=_BANK,
     ),
     SitePlan(
         "mallory",
@@ -249,7 +286,14 @@ PLANS = (
         ptr="line-9-1.dialup.example",
         extra=_codes_from("127.0.9.9", "com/optout"),
     ),
-    SitePlan("north", "127.0.10.1", {"north.example": 'users = ["nora"]'}, mt2=True, extra=_NORTH),
+    SitePlan(
+        "north",
+        "127.0.10.1",
+        {"north.example": 'users = ["nora"]'},
+        mt2=True,
+        amdp=("img", "mis"),
+        extra=_NORTH,
+    ),
     SitePlan(
         "transit",
         "127.0.11.1",

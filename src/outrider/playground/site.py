@@ -27,6 +27,8 @@ PRIVATE_PORT = 10126
 """Of private connections; another one, because it may be (AMTP-19)."""
 MT2_PORT = 10127
 """None was ever assigned; the SRV records say it (MT2-27)."""
+AMDP_PORT = 10443
+"""Of AMDP's HTTPS, at every site: 443 is for root alone."""
 PUBLIC = "public"
 """What the CA is called that everybody trusts."""
 
@@ -48,6 +50,8 @@ class SitePlan:
     """It takes public AMTP connections, and SRV records say so."""
     mt2: bool = False
     """It takes MT2, and SRV records say so."""
+    amdp: tuple[str, ...] = ()
+    """Its roles in AMDP."""
     takes_private: str = ""
     """The private network whose members may connect to its port for private connections."""
     member_of: tuple[str, ...] = ()
@@ -79,7 +83,15 @@ class SitePlan:
     def certified_names(self) -> list[str]:
         """What its public certificate says: the host, and the domains that DNS names it for (AMTP-5)."""
         domains = dict.fromkeys((*self.amtp_domains, *self.mt2_domains))
-        return [self.hostname, *(domain for domain in domains if domain not in self.unproven)]
+        proven = (domain for domain in domains if domain not in self.unproven)
+        return [self.hostname, *proven, *self.amdp_hosts]
+
+    @property
+    def amdp_hosts(self) -> tuple[str, ...]:
+        """Names of its holding facilities and information services."""
+        labels = {"mhf": "mhf-1", "mis": "amdp-mis"}
+        roles = (role for role in labels if role in self.amdp)
+        return tuple(f"{labels[role]}.{domain}" for role in roles for domain in self.domains)
 
     @property
     def amtp_domains(self) -> tuple[str, ...]:
@@ -187,12 +199,13 @@ def configuration(plan: SitePlan, around: Surroundings) -> str:
         f'[dns]\nservers = ["{around.dns}"]\n',
         _tls(plan, around),
         f'[net]\nprivate_destinations = ["127.0.0.0/8"]\nsource_address = "{plan.address}"\n'
-        f"smtp_port = {SMTP_PORT}\nqmtp_port = {QMTP_PORT}\n",
+        f"smtp_port = {SMTP_PORT}\nqmtp_port = {QMTP_PORT}\namdp_port = {AMDP_PORT}\n",
         "[delivery]\nretry = [1, 1, 2]\njitter = 0.1\n",
         *(
             f'[domains."{domain}"]\ndeliver = "maildir:{mailboxes}"\n{table}\n'
             for domain, table in plan.domains.items()
         ),
+        _amdp(plan),
         plan.extra,
     ]
     return "\n".join(part for part in parts if part)
@@ -208,6 +221,8 @@ def _listeners(plan: SitePlan) -> Iterator[str]:
         yield _listener("amtp", plan.address, AMTP_PORT)
     if plan.mt2:
         yield _listener("mt2", plan.address, MT2_PORT)
+    if plan.amdp_hosts:
+        yield _listener("amdp", plan.address, AMDP_PORT)
     if plan.takes_private:
         yield _listener("amtp", plan.address, PRIVATE_PORT) + "private = true\n"
 
@@ -223,6 +238,14 @@ def _tls(plan: SitePlan, around: Surroundings) -> str:
     if plan.tls:
         lines += ['certificate = "host.pem"', 'key = "host.key"']
     return "\n".join(lines) + "\n"
+
+
+def _amdp(plan: SitePlan) -> str:
+    if not plan.amdp:
+        return ""
+    roles = ", ".join(f'"{role}"' for role in plan.amdp)
+    incoming = "[amdp.incoming]\nwindow = 0\nretry = [1, 1, 2]\n" if "img" in plan.amdp else ""
+    return f"[amdp]\nroles = [{roles}]\nport = {AMDP_PORT}\n\n{incoming}"
 
 
 def private_way(host: str, network: str) -> str:

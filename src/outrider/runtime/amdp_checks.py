@@ -70,8 +70,9 @@ def amdp_warnings(config: Config) -> Iterator[str]:
     served = [role for role in config.amdp.roles if role in WEB_ROLES]
     if served and not has_listener:
         yield f"[amdp] roles {', '.join(served)}: no listener with protocol amdp, so nobody reaches them"
-    if "mis" in served and config.amdp.port != 443:
-        yield f"[amdp] role mis with port {config.amdp.port}: policies are asked for at port 443 only"
+    if "mis" in served and config.amdp.port != config.net.amdp_port:
+        asked = config.net.amdp_port
+        yield f"[amdp] role mis with port {config.amdp.port}: policies are asked for at port {asked} only"
     if has_listener and not served:
         roles = ", ".join(WEB_ROLES)
         yield f"a listener with protocol amdp, and none of the roles {roles} in [amdp]: nothing is there"

@@ -142,7 +142,8 @@ class AmdpHouse:
     def parts(self, assembly: Assembly, around: AmdpSurroundings) -> AmdpParts:
         """What belongs to these settings. To be started."""
         amdp = assembly.config.amdp
-        if not amdp.roles and amdp.postage.provider == "none" and not amdp.postage.accounts:
+        postage = amdp.postage
+        if not (amdp.roles or postage.provider != "none" or postage.accounts or postage.payers):
             self.office = None
             return AmdpParts()
         return _Joining(self, assembly, around).parts()
@@ -238,7 +239,7 @@ class _Joining:
             reporting=around.reporting,
             spool=house.core.spool,
             fresh=house.fresh,
-            policies=make_policy_directory(self._caller, house.logs.web),
+            policies=make_policy_directory(self._assembly.config, self._caller, house.logs.web),
             observer=house.logs.facility,
             owner=house.owner,
             payer=payer,

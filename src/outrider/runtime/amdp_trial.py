@@ -127,7 +127,7 @@ async def _answers(caller: WebCaller, name: str, port: int) -> Point:
 
 async def _policy(assembly: Assembly, domain: Domain, caller: WebCaller) -> Point:
     what = f"policy at {information_host(domain)}"
-    directory = PolicyDirectory(caller, time.time, lambda: 0.0)
+    directory = PolicyDirectory(caller, time.time, lambda: 0.0, port=assembly.config.net.amdp_port)
     try:
         found = await directory.fetch(domain)
     except CallFailed as error:

@@ -131,7 +131,6 @@ class Surroundings:
     postage: Callable[[], PostageProvider | None] = lambda: None
     clock: Clock = time.time
     chance: Callable[[], float] = _CHANCE.random
-    mis_port: int = 443
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,8 @@ def make_incoming(assembly: Assembly, around: Surroundings, arrivals: Arrivals) 
     terms = QuestionTerms(settings.concurrency)
     questions = Questions(around.caller, arrivals, around.observer, around.clock, terms, around.postage)
     classes: Classes | None = around.classes
-    check = HolderCheck(FacilityDns(around.resolver), around.caller, around.clock, mis_port=around.mis_port)
+    mis_port = assembly.config.net.amdp_port
+    check = HolderCheck(FacilityDns(around.resolver), around.caller, around.clock, mis_port=mis_port)
     callback = CallbackTransport(
         CallbackParts(
             settings, rules, around.report, check, questions, arrivals, around.gate, making, abuse,

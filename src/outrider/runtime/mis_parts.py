@@ -22,9 +22,9 @@ def make_information_service(assembly: Assembly) -> tuple[WebService, ...]:
     return (InformationService(tuple(reports.values()), _facilities(assembly.config)),)
 
 
-def make_policy_directory(caller: WebCaller, observer: PolicyObserver) -> PolicyDirectory:
+def make_policy_directory(config: Config, caller: WebCaller, observer: PolicyObserver) -> PolicyDirectory:
     """What others publish."""
-    return PolicyDirectory(caller, time.time, random.random, observer=observer)
+    return PolicyDirectory(caller, time.time, random.random, port=config.net.amdp_port, observer=observer)
 
 
 def _facilities(config: Config) -> Facilities:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from outrider.config.schema import Config
-from outrider.holding.postage import Payer, PostageProvider, PostageUnavailable
+from outrider.holding.postage import Payer, PayerByMethod, PostageProvider, PostageUnavailable
 from outrider.holding.postage_ledger import LedgerThread, PostageLedger
 from outrider.holding.postage_mt2 import FindTransfer, LedgerPostage
 from outrider.holding.postage_observer import PostageObserver
@@ -22,6 +22,7 @@ from outrider.holding.web import WebCaller
 from outrider.protocols.amdp.identifiers import OCTETS, identifier
 from outrider.protocols.amdp.prices import parse_price
 from outrider.runtime.assembly import Assembly
+from outrider.runtime.payment_plugins import plugged_payers, plugged_provider
 from outrider.runtime.postage_settings import paying_accounts
 from outrider.spool.interface import SpoolError
 from outrider.tables.database import open_store
@@ -49,11 +50,12 @@ class PostageParts:
 
     async def sweep(self) -> None:
         """Pay back what has expired, and find out how reservations ended. Never raises."""
-        if self._ledger is None:
+        if self.provider is None:
             return
         try:
             await self.office.sweep(self._clock())
-            await self._ledger.sweep(self._clock())
+            if self._ledger is not None:
+                await self._ledger.sweep(self._clock())
         except (PostageUnavailable, SpoolError) as error:
             self._observer.postage_failed("sweeping the ledger", error)
 
@@ -81,15 +83,17 @@ class PostageHouse:
     ) -> PostageParts:
         """What belongs to these settings, which `check_postage` has passed."""
         settings = assembly.config.amdp.postage
-        provider = None
+        ledger = None
         if settings.provider == "ledger":
-            provider = LedgerProvider(self._thread, settings.method, settings.currency, observer)
+            ledger = LedgerProvider(self._thread, settings.method, settings.currency, observer)
+        provider = ledger or plugged_provider(settings, caller)
         domains = frozenset(assembly.config.domains)
-        services = () if provider is None else (PostageService(provider, domains, observer),)
+        services = () if ledger is None else (PostageService(ledger, domains, observer),)
         accounts = paying_accounts(assembly.config)
-        payer = LedgerPayer(accounts, caller, settings.currency, parse_price(settings.most), observer)
+        usual = LedgerPayer(accounts, caller, settings.currency, parse_price(settings.most), observer)
+        payer = PayerByMethod(usual, plugged_payers(settings, caller))
         office = LedgerPostage(provider, payer, find_transfer, settings.currency, self._clock)
-        return PostageParts(provider, services, payer, office, provider, observer, self._clock)
+        return PostageParts(provider, services, payer, office, ledger, observer, self._clock)
 
     def close(self) -> None:
         """Wait for what is being done, and give the database up."""

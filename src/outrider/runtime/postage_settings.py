@@ -11,6 +11,7 @@ from outrider.holding.postage_payer import PayingAccount
 from outrider.holding.postage_receipt import is_currency, is_domain
 from outrider.protocols.amdp.json_forms import FormError
 from outrider.protocols.amdp.prices import PriceError, parse_price
+from outrider.runtime.payment_plugins import NoCaller, plugged_payers, plugged_provider
 
 
 def check_postage(config: Config) -> None:
@@ -28,6 +29,8 @@ def check_postage(config: Config) -> None:
         key = "mt2.extensions.options.postage.require"
         raise ValueError(f'{key}: nobody could pay, as [amdp.postage] provider is "none"')
     paying_accounts(config)
+    plugged_provider(settings, NoCaller())
+    plugged_payers(settings, NoCaller())
 
 
 def paying_accounts(config: Config) -> Mapping[str, PayingAccount]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 from outrider.message.dates import format_date
 from outrider.message.header_fields import HeaderField, header_fields
@@ -23,6 +24,10 @@ from outrider.protocols.amdp.values import EnvelopeError as EnvelopeError
 MAX_HEADERS = 131_072
 """Octets of an envelope's header section; the largest that `write_envelope` writes is below."""
 VERIFIED = b"amdp-verified-"
+REMEMBERED = 512
+"""Envelopes that have just been read: each is read in the session, at its call-back and for its reader."""
+REMEMBERED_SIZE = 8192
+"""Octets of the largest header section that is remembered."""
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~@\[\]:-]{3,250}", re.ASCII)
 _BLANKS = re.compile(rb"[ \t]+")
@@ -90,6 +95,10 @@ def _with_text(fields: bytes, envelope: HeldEnvelope, link: str, proven: bool = 
 def read_envelope(headers: bytes) -> HeldEnvelope:
     """The envelope of a header section. Raises EnvelopeError: a field is missing, doubled, malformed; From is
     not the one address of AMDP-From's domain; what it says contradicts itself."""
+    return _read_remembered(headers) if len(headers) <= REMEMBERED_SIZE else _read(headers)
+
+
+def _read(headers: bytes) -> HeldEnvelope:
     if len(headers) > MAX_HEADERS:
         raise EnvelopeError("the header section is too long for an envelope")
     found = _once(headers)
@@ -108,6 +117,9 @@ def read_envelope(headers: bytes) -> HeldEnvelope:
         raise EnvelopeError("AMDP-Expire-On is before AMDP-Timestamp")
     _check_visible(found, envelope)
     return envelope
+
+
+_read_remembered = lru_cache(maxsize=REMEMBERED)(_read)
 
 
 def _once(headers: bytes) -> dict[bytes, HeaderField]:
@@ -197,6 +209,8 @@ def without_verified(headers: bytes) -> bytes:
 
 def without_fields(headers: bytes, prefix: bytes) -> bytes:
     """A header section without the fields whose name begins so (lower case)."""
+    if prefix not in headers.lower():
+        return headers
     kept: list[bytes] = []
     position = 0
     for field in header_fields(headers):

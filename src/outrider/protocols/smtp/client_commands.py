@@ -33,7 +33,7 @@ def fits_in_path(address: Address) -> bool:
 
 
 def mail_command(mail: Mail, offers: Offers, *more: str) -> bytes:
-    """MAIL FROM with SIZE, BODY, SMTPUTF8, AMDP, RET and ENVID as offered, and `more` parameters as they stand."""
+    """MAIL FROM with what is offered of SIZE, BODY, SMTPUTF8, AMDP, RET and ENVID, and `more` parameters."""
     words = [f"MAIL FROM:<{'' if mail.sender is None else mail.sender}>"]
     if "SIZE" in offers:
         words.append(f"SIZE={mail.size}")
