@@ -20,12 +20,24 @@ from tests.peers.certificates import CertificateAuthority, TlsFiles
 from tests.peers.delay_relay import DelayRelay
 from tests.peers.tools import SmtpSink, smtp_source
 
+from bench import amdp
 from bench.accounting import Account
 from bench.bulk import TlsIdentity, run_feed
 from bench.bulk_feeds import Feed, FeedRefused, Mt2Feed, NntpFeed, SmtpFeed
 from bench.hosts import DeadHost, IdleSessions
 from bench.subjects import OUTRIDER_NAME, Inn, OutriderMt2, Subject
-from bench.work import CLIENT_NAME, FEEDS, KIB, RECIPIENT, Figure, Kind, Shape, Work
+from bench.work import (
+    CLIENT_NAME,
+    FEEDS,
+    HELD,
+    HOLDER_NAME,
+    KIB,
+    RECIPIENT,
+    Figure,
+    Kind,
+    Shape,
+    Work,
+)
 from outrider.benchmark.driving import drive
 from outrider.benchmark.plan import Outcome, Plan, percentile
 from outrider.benchmark.processes import PeakMemory, pss_kib
@@ -40,6 +52,10 @@ ARRIVAL_LIMIT_S = 90.0
 GENERATORS = 2
 """Processes of our own generator."""
 SINK_BACKLOG_PAUSE_S = 0.02
+OFTEN_S = 0.05
+"""Between looks at the memory, where a measurement is short."""
+NEW_CONNECTIONS = 50
+"""To the page, each with a handshake of its own."""
 HANDSHAKES_S = 3
 """How long handshakes are counted; OpenSSL's client wants whole seconds."""
 
@@ -75,18 +91,27 @@ def measure(shape: Shape, kind: type[Subject], number: int, messages: int, rate:
         if shape.kind in (Kind.RELAY, Kind.DEAD_MX):
             sink = stack.enter_context(CountingSink(loopback_address(), PORT))
             hops.append((sink.address, PORT))
+        kept = None
+        if shape.kind in HELD:
+            kept = stack.enter_context(SmtpSink(loopback_address(), PORT))
+            hops.append((kept.address, PORT))
         mutual = shape.kind in (Kind.AMTP, Kind.HANDSHAKE)
         by_mt2 = shape.kind in FEEDS and issubclass(kind, OutriderMt2)
         tls = server_files() if mutual or by_mt2 or shape.kind is Kind.TLS else None
         client = loopback_address() if mutual else ""
         feeder = CLIENT_NAME if by_mt2 else ""
-        work = Work(loopback_address(), PORT, shape.sessions, tuple(hops), tls, feeder, client)
+        holder = ""
+        if shape.kind is Kind.ENVELOPES or shape.kind in HELD:
+            tls, holder = holder_files(), loopback_address()
+        work = Work(loopback_address(), PORT, shape.sessions, tuple(hops), tls, feeder, client, holder)
         account = stack.enter_context(Account())
         subject = stack.enter_context(kind(work))
         account.watch(subject.pid)
         blank = Figure(shape.name, kind.name, number, messages, 0.0, 0.0, 0.0)
         if shape.kind is Kind.IDLE:
             return _idle(blank, shape, subject, account)
+        if kept is not None:
+            return _held(blank, shape, subject, account, kept)
         return _loaded(
             shape, blank, account, subject, lambda: _put_load(shape, subject, messages, rate, sink)
         )
@@ -128,6 +153,12 @@ def _put_load(
         return _handshakes(subject)
     if shape.kind in FEEDS:
         return _bulk(shape, subject, messages)
+    if shape.kind is Kind.ENVELOPES:
+        try:
+            seconds, outcome = amdp.put_envelopes(shape, subject, messages, GENERATORS)
+        except amdp.LoadFailed as error:
+            raise MeasurementFailed(f"{subject.name}, {shape.name}: {error}") from error
+        return messages, seconds, outcome
     if shape.kind in (Kind.TLS, Kind.LATENCY, Kind.CLEAR, Kind.AMTP):
         outcome = _drive(shape, subject, messages, rate)
         return outcome.accepted, outcome.ended - outcome.began, outcome
@@ -209,6 +240,39 @@ def _idle(blank: Figure, shape: Shape, subject: Subject, account: Account) -> Fi
     return replace(blank, messages=0, cpu_ms=cpu_ms, peak_mib=kib / KIB, extra=extra)
 
 
+def _held(blank: Figure, shape: Shape, subject: Subject, account: Account, sink: SmtpSink) -> Figure:
+    """The page, or the whole, of a message that the facility holds."""
+    try:
+        with PeakMemory(account.pids, OFTEN_S) as memory:
+            path = amdp.hold(subject.work, sink, shape.size)
+        take = _page if shape.kind is Kind.PAGE else _download
+        return take(replace(blank, extra={"hold_mib": memory.kib / KIB}), subject, account, path)
+    except amdp.LoadFailed as error:
+        raise MeasurementFailed(f"{subject.name}, {shape.name}: {error}") from error
+
+
+def _page(blank: Figure, subject: Subject, account: Account, path: str) -> Figure:
+    cpu, began = account.cpu_s(), time.monotonic()
+    with PeakMemory(account.pids) as memory:
+        times = sorted(amdp.page_times(subject.work, path, blank.messages))
+    seconds, cpu_ms = time.monotonic() - began, 1000 * (account.cpu_s() - cpu) / blank.messages
+    new = sorted(amdp.first_page_times(subject.work, path, NEW_CONNECTIONS))
+    extra = {f"{name}_ms": 1000 * percentile(times, share) for name, share in SHARES.items()}
+    extra["new_ms"] = 1000 * percentile(new, 0.5)
+    return replace(
+        blank, seconds=seconds, cpu_ms=cpu_ms, peak_mib=memory.kib / KIB, extra={**blank.extra, **extra}
+    )
+
+
+def _download(blank: Figure, subject: Subject, account: Account, path: str) -> Figure:
+    cpu = account.cpu_s()
+    with PeakMemory(account.pids, OFTEN_S) as memory:
+        first_s, seconds, octets = amdp.download(subject.work, path)
+    cpu_ms = 1000 * (account.cpu_s() - cpu)
+    extra = {"first_ms": 1000 * first_s, "mib": octets / KIB**2, **blank.extra}
+    return replace(blank, seconds=seconds, cpu_ms=cpu_ms, peak_mib=memory.kib / KIB, extra=extra)
+
+
 def _bulk(shape: Shape, subject: Subject, messages: int) -> _Result:
     """Over one connection; everything that is sent has been made before the clock starts."""
     work = subject.work
@@ -271,3 +335,9 @@ def server_files() -> TlsFiles:
 def client_files() -> TlsFiles:
     """As a public CA issues them today: for servers only, whoever shows them (AMTP-2b)."""
     return _authority().issue(CLIENT_NAME, client=False)
+
+
+@cache
+def holder_files() -> TlsFiles:
+    """Of a holding facility: the stand-in that is called back, or ours."""
+    return _authority().issue(HOLDER_NAME, client=False)

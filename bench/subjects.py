@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from ipaddress import ip_address
@@ -28,14 +29,33 @@ from tests.peers.outrider_server import OutriderServer
 from tests.peers.postfix import PostfixServer
 
 from bench.programs import Program, npm_folder, npm_version
-from bench.work import CLIENT_NAME, CONNECT_TIMEOUT_S, DOMAIN, FEEDS, OURS_ALONE, Kind, Shape, Work
+from bench.work import (
+    CLIENT_NAME,
+    CONNECT_TIMEOUT_S,
+    DOMAIN,
+    FEEDS,
+    HELD,
+    HOLDER_NAME,
+    HOLDER_PORT,
+    MIB,
+    OURS_ALONE,
+    RECIPIENT,
+    Kind,
+    Shape,
+    Work,
+)
 from outrider.benchmark.explained import POLICY, check, random_message
+from outrider.holding.arrival_store import FILE as ARRIVALS
 from outrider.runtime.control import call
 
 PROCESSES = 2
 """Of those servers that have to be told."""
 OUTRIDER_NAME = "mx.outrider.example"
+LARGEST = 300 * MIB
+_LOCAL = '[domains."{domain}"]\ndeliver = "discard:"\n'
 ALL_BUT_BULK = frozenset(Kind) - {Kind.BULK}
+ALL_BUT_ENVELOPES = frozenset(Kind) - {Kind.ENVELOPES}
+NOT_FOR_ALL = FEEDS | HELD | {Kind.ENVELOPES}
 
 
 class Subject(abc.ABC):
@@ -94,7 +114,7 @@ class OutriderTwo(Subject):
 
     name = "Outrider, 2 workers"
     durability = "the message's row, or its file and folder, synced; commits are shared"
-    does_not: ClassVar[frozenset[Kind]] = FEEDS
+    does_not: ClassVar[frozenset[Kind]] = NOT_FOR_ALL
     workers: ClassVar[int] = 2
 
     @classmethod
@@ -154,6 +174,8 @@ messages_per_session = 1_000_000_000
         if self.work.amtp_client:
             zones[CLIENT_NAME] = f"@ A {self.work.amtp_client}"
             zones[ip_address(self.work.amtp_client).reverse_pointer] = f"@ PTR {CLIENT_NAME}."
+        if self.work.holder:
+            zones[CLIENT_NAME] = f"@ A {self.work.holder}\nmhf-1 A {self.work.holder}"
         if not zones:
             return ""
         server = self._stack.enter_context(BindServer(zones))
@@ -185,7 +207,7 @@ class OutriderOne(OutriderTwo):
     """As it is by default: one process."""
 
     name = "Outrider, 1 process"
-    does_not = FEEDS | {Kind.MILLION}
+    does_not = NOT_FOR_ALL | {Kind.MILLION}
     workers = 1
 
 
@@ -220,6 +242,114 @@ class OutriderMt2Unverified(OutriderMt2):
     name = "Outrider, MT2, seals not verified"
     does_not = ALL_BUT_BULK
     verify_seals = False
+
+
+class OutriderEnvelopes(OutriderOne):
+    """A gateway that takes envelopes, calls their holder back over HTTPS, and hands them to their readers
+    (to nowhere)."""
+
+    name = "Outrider, AMDP, 1 process"
+    durability = "as for mail; before the holder is told to burn the id, its answer too"
+    does_not = ALL_BUT_ENVELOPES
+    announces: ClassVar[bool] = True
+    """It is sent envelopes; otherwise ordinary mail of their size."""
+
+    def start(self) -> int:
+        work, files = self.work, self.work.tls
+        assert files is not None
+        holder = self._stack.enter_context(Program("amdp-holder", work.holder, HOLDER_PORT, {}))
+        settings = {
+            "address": work.holder,
+            "port": HOLDER_PORT,
+            "certificate": os.fspath(files.certificate),
+            "key": os.fspath(files.key),
+            "recipient": RECIPIENT,
+        }
+        holder.start(sys.executable, os.fspath(PROJECT / "bench/peers/amdp_holder.py"), json.dumps(settings))
+        return super().start()
+
+    def configuration(self, data_dir: Path = Path("data")) -> str:
+        """With the role, and its recipient's domain."""
+        return f'{super().configuration(data_dir)}{_LOCAL.format(domain=DOMAIN)}[amdp]\nroles = ["img"]\n'
+
+    def _tls(self) -> str:
+        """None for mail: the certificate is the holder's."""
+        files = self.work.tls
+        assert files is not None
+        return f'[amdp.incoming]\nca = ["{files.authority}"]\n'
+
+    def settled(self) -> int:
+        """Envelopes that their holder has confirmed and that were handed on."""
+        path = self._server.folder / "data" / ARRIVALS
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            [(count,)] = database.execute("SELECT count(*) FROM arrivals WHERE state = 'delivered'")
+        return int(count)
+
+
+class OutriderEnvelopesTwo(OutriderEnvelopes):
+    """The same with two workers."""
+
+    name = "Outrider, AMDP, 2 workers"
+    workers = 2
+
+
+class OutriderPlain(OutriderEnvelopes):
+    """The same server, sent ordinary mail."""
+
+    name = "Outrider, plain SMTP, 1 process"
+    announces = False
+
+
+class OutriderPlainTwo(OutriderPlain):
+    """The same with two workers."""
+
+    name = "Outrider, plain SMTP, 2 workers"
+    workers = 2
+
+
+class Aiohttp(Subject):
+    """A bare HTTP server: what a call-back for each envelope would cost at least."""
+
+    name = "aiohttp alone, requests, 2 processes"
+    durability = "nothing: it takes no mail"
+    does_not = ALL_BUT_ENVELOPES
+
+    @classmethod
+    def version(cls) -> str:
+        from importlib.metadata import version
+
+        return version("aiohttp")
+
+    def start(self) -> int:
+        work = self.work
+        program = self._stack.enter_context(Program("aiohttp", work.address, work.port, {}))
+        settings = json.dumps({"address": work.address, "port": work.port, "processes": PROCESSES})
+        return program.start(sys.executable, os.fspath(PROJECT / "bench/peers/aiohttp_server.py"), settings)
+
+
+class OutriderFacility(OutriderOne):
+    """A holding facility, with its pages."""
+
+    name = "Outrider, holding facility"
+    durability = "the message's row, or its file and folder, synced; commits are shared"
+    does_not = frozenset(Kind) - HELD
+
+    def configuration(self, data_dir: Path = Path("data")) -> str:
+        """It holds all mail of its users."""
+        text = super().configuration(data_dir).replace("[limits]\n", f"[limits]\nmessage_size = {LARGEST}\n")
+        return f"""{text}{_LOCAL.format(domain=CLIENT_NAME)}
+[[listeners]]
+protocol = "amdp"
+address = "{self.work.address}"
+[amdp]
+roles = ["omg", "mhf"]
+port = {HOLDER_PORT}
+[amdp.outgoing]
+hold = "all"
+classes = {{ "*" = "Agent::Bulk" }}
+[amdp.holding]
+names = {{ "{CLIENT_NAME}" = "{HOLDER_NAME}" }}
+"""
 
 
 class OpenSsl(Subject):
@@ -552,6 +682,12 @@ SUBJECTS: tuple[type[Subject], ...] = (
     OutriderMt2,
     OutriderMt2Unverified,
     OutriderSmtpBulk,
+    OutriderEnvelopesTwo,
+    OutriderPlainTwo,
+    OutriderEnvelopes,
+    OutriderPlain,
+    Aiohttp,
+    OutriderFacility,
     PostfixBulk,
     Inn,
     InnCyclic,

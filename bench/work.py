@@ -165,10 +165,10 @@ class Work:
     tls: TlsFiles | None = None
     bulk_client: str = ""
     """The host that feeds by MT2 and has proven its name; "" = no MT2."""
-    holder: str = ""
-    """The address of a host that sends envelopes of CLIENT_NAME and is called back; "" = no AMDP."""
     amtp_client: str = ""
     """The address from which a client comes that has proven its name (CLIENT_NAME); "" = no AMTP."""
+    holder: str = ""
+    """The address of a host that sends envelopes of CLIENT_NAME and is called back; "" = no AMDP."""
 
 
 @dataclass(frozen=True, slots=True)

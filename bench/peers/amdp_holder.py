@@ -35,7 +35,9 @@ def answer(path: str, body: bytes, recipient: str) -> bytes | None:
         return msgspec.json.encode(Answers(tuple(Answer(True, recipient, one.id[::-1]) for one in asked)))
     if path == ACKNOWLEDGE_PATH:
         told = msgspec.json.decode(body, type=Acknowledgements).acknowledgements
-        return msgspec.json.encode(AcknowledgementAnswers(tuple(Done(True, one.confirmation) for one in told)))
+        return msgspec.json.encode(
+            AcknowledgementAnswers(tuple(Done(True, one.confirmation) for one in told))
+        )
     return None
 
 

@@ -496,7 +496,8 @@ async def test_the_call_back_tells_the_thread_as_far_as_its_recipient_has_part_i
         return (await rig.hold(submitted(*to, name=f"{name:0<15}", headers=headers)))[0]
 
     async def told(sent: Sent) -> list[str]:
-        return (await rig.query(sent.query))[0].get("thread", [])
+        keys: list[str] = (await rig.query(sent.query))[0].get("thread", [])
+        return keys
 
     root = await held("R", in_thread("root@a"), "bob@beta.example")
     assert await told(root) == []

@@ -130,7 +130,8 @@ def expire(store: HeldStore, now: float, limit: int) -> list[Changed]:
     never announced as refused: its sender hears of that from the queue."""
     rows = store.database.execute(
         "UPDATE held_copies SET ended_at = ?, state = CASE WHEN opened_at > 0 THEN 'retrieved' "
-        "WHEN state = 'prepared' THEN 'refused' ELSE 'expired' END WHERE hash IN (SELECT hash FROM held_copies WHERE ended_at = 0 "
+        "WHEN state = 'prepared' THEN 'refused' ELSE 'expired' END WHERE hash IN "
+        "(SELECT hash FROM held_copies WHERE ended_at = 0 "
         f"AND expires <= ? LIMIT ?) AND ended_at = 0 RETURNING {COPY}",
         (now, now, limit),
     )

@@ -45,7 +45,7 @@ class Ledger:
     port: int
 
 
-def ledger_of(bill: Bill, default_port: int = 443) -> Ledger | None:
+def ledger_of(bill: Bill, default_port: int) -> Ledger | None:
     """The ledger that a policy names in PAY-ACCT, at or below the recipient's domain; None for one that is
     elsewhere, or for a text that names none (SEC-185)."""
     if not bill.payee:
@@ -68,19 +68,21 @@ class LedgerPayer:
         currency: str,
         most: int,
         observer: PostageObserver,
+        port: int = 443,
     ) -> None:
-        """`accounts` by recipient domain; `most` in thousandths."""
+        """`accounts` by recipient domain; `most` in thousandths; `port` of ledgers whose port is not said."""
         self._accounts = accounts
         self._caller = caller
         self._currency = currency
         self._most = most
         self._observer = observer
+        self._port = port
 
     async def pay(self, bill: Bill, now: float) -> Paid | NotPaid:
         """See `Payer`."""
         account = self._accounts.get(bill.recipient_domain)
         problem = self._problem(bill, account)
-        ledger = ledger_of(bill)
+        ledger = ledger_of(bill, self._port)
         if account is None or ledger is None or problem:
             return NotPaid(problem or "PAY-ACCT names no ledger of that domain")
         wanted = forms.Buy(
@@ -114,7 +116,7 @@ class LedgerPayer:
 
     async def take_back(self, receipt: str, bill: Bill, now: float) -> bool:
         """See `Payer`."""
-        account, ledger = self._accounts.get(bill.recipient_domain), ledger_of(bill)
+        account, ledger = self._accounts.get(bill.recipient_domain), ledger_of(bill, self._port)
         if account is None or ledger is None or _RECEIPT.fullmatch(receipt) is None:
             return False
         try:
@@ -127,7 +129,7 @@ class LedgerPayer:
     async def balance(self, domain: str, payee: str, now: float) -> forms.Balance | NotPaid:
         """What our account at a domain holds."""
         account = self._accounts.get(domain)
-        ledger = ledger_of(Bill("", "", domain, 0, 0.0, payee=payee))
+        ledger = ledger_of(Bill("", "", domain, 0, 0.0, payee=payee), self._port)
         if account is None or ledger is None:
             return NotPaid(f"we have no account at {domain}")
         try:

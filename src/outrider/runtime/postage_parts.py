@@ -90,7 +90,14 @@ class PostageHouse:
         domains = frozenset(assembly.config.domains)
         services = () if ledger is None else (PostageService(ledger, domains, observer),)
         accounts = paying_accounts(assembly.config)
-        usual = LedgerPayer(accounts, caller, settings.currency, parse_price(settings.most), observer)
+        usual = LedgerPayer(
+            accounts,
+            caller,
+            settings.currency,
+            parse_price(settings.most),
+            observer,
+            assembly.config.net.amdp_port,
+        )
         payer = PayerByMethod(usual, plugged_payers(settings, caller))
         office = LedgerPostage(provider, payer, find_transfer, settings.currency, self._clock)
         return PostageParts(provider, services, payer, office, ledger, observer, self._clock)
