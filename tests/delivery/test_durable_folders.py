@@ -21,7 +21,9 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.covers("FAULT-F4", "SMTP-8")
-def test_the_folder_is_synced_each_time_and_every_new_name_above_once(tmp_path: Path, synced: list[Path]) -> None:
+def test_the_folder_is_synced_each_time_and_each_new_name_above_once(
+    tmp_path: Path, synced: list[Path]
+) -> None:
     folders = DurableFolders()
     new = tmp_path / "ann" / "new"
     folders.ensure(new)

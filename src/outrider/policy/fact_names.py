@@ -102,7 +102,8 @@ CATALOGUE: dict[str, FactKind] = {
             _T.TEXT,
             _S.CONNECT,
             _P,
-            "smtp, submission, amtp, mt2, qmtp, lmtp; amdp for mail that this server has pulled from its holder.",
+            "smtp, submission, amtp, mt2, qmtp, lmtp; amdp for mail that this server has pulled from its "
+            "holder.",
             of_session=_C,
             values=("smtp", "submission", "amtp", "mt2", "qmtp", "lmtp", "amdp"),
         ),
@@ -389,8 +390,8 @@ CATALOGUE: dict[str, FactKind] = {
             _T.FLAG,
             _S.SENDER,
             _P,
-            "MAIL had the keyword AMDP: the message is an envelope, which goes through the call-back whatever "
-            "way a rule gives it. Absent for all other mail.",
+            "MAIL had the keyword AMDP: the message is an envelope, which goes through the call-back "
+            "whatever way a rule gives it. Absent for all other mail.",
         ),
         FactKind(
             "amdp.domain",
@@ -421,8 +422,8 @@ CATALOGUE: dict[str, FactKind] = {
             _T.TEXT,
             _S.SENDER,
             _P,
-            "What the sender's domain is by [amdp.incoming]: allowed, or unclassified; denied ones never come "
-            "so far.",
+            "What the sender's domain is by [amdp.incoming]: allowed, or unclassified; denied ones never "
+            "come so far.",
             values=("allowed", "unclassified"),
         ),
         FactKind("recipient", _T.MAILBOX, _S.RECIPIENT, _C, "The recipient as named at RCPT."),

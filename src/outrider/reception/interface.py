@@ -106,7 +106,8 @@ class Session:
     def with_protocol(self) -> str:
         """The ``with`` clause of Received (RFC 3848, RFC 6531 adds UTF8 by message).
 
-        QMTP, AMTP and AMTPA (after AUTH), MT2, AMDP (pulled mail) are not registered; AMTP without TLS there is none."""
+        QMTP, AMTP and AMTPA (after AUTH), MT2 and AMDP (pulled mail) are not registered; AMTP without TLS
+        there is none."""
         if self.protocol == "mt2":
             return "MT2"
         if self.protocol == "qmtp":
