@@ -27,7 +27,7 @@ LINES = 40
 FILE = "profile"
 
 
-class _Profiled(OutriderServer):
+class Profiled(OutriderServer):
     """A server under cProfile, which writes what it has seen when the server stops."""
 
     def start(self) -> None:
@@ -43,12 +43,18 @@ def profile(messages: int, *, verified: bool) -> str:
     sealer = Sealer.from_pem(files.certificate.read_bytes(), files.key.read_bytes())
     feed = Mt2Feed(messages, 4 * KIB, sealer, OUTRIDER_NAME)
     identity = TlsIdentity(files.certificate, files.key, files.authority, SERVER_NAME)
-    with _Profiled(kind(work).configuration()) as server:
+    with Profiled(kind(work).configuration()) as server:
         seconds = run_feed(feed, messages, work.address, work.port, identity)
         server.stop()
-        text = io.StringIO()
-        pstats.Stats(str(server.folder / FILE), stream=text).sort_stats("tottime").print_stats(LINES)
-    return f"{messages} messages in {seconds:.1f} s under the profiler\n{_without_paths(text.getvalue())}"
+        table = shown(server.folder)
+    return f"{messages} messages in {seconds:.1f} s under the profiler\n{table}"
+
+
+def shown(folder: Path, order: str = "tottime") -> str:
+    """What the profiler wrote into a server's folder."""
+    text = io.StringIO()
+    pstats.Stats(str(folder / FILE), stream=text).sort_stats(order).print_stats(LINES)
+    return _without_paths(text.getvalue())
 
 
 def _without_paths(text: str) -> str:

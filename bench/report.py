@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.peers.images import PROJECT
 
+from bench import report_amdp
 from bench.chart import Bar, Group, chart
 from bench.records import Record, read_record
 from bench.work import SHAPES, Figure, Kind, Shape
@@ -84,6 +85,7 @@ def tables(record: Record) -> str:
     if far:
         parts += ["### Bulk by MT2 over a distance", _far(sheet, far)]
     parts += _mutual(sheet)
+    parts += _amdp(sheet)
     targets = _targets(sheet)
     if targets:
         parts += ["### Beside the targets", targets]
@@ -200,6 +202,19 @@ def _handshakes(sheet: Sheet, shape: Shape) -> str:
             each = _median(figures, lambda one: one.cpu_ms)
             rows.append(_row(server, _rate_cell(figures), f"{each:.2f}", f"{1000 / each:,.0f}"))
     return "\n".join(rows)
+
+
+def _amdp(sheet: Sheet) -> list[str]:
+    parts = []
+    for shape in sheet.shapes:
+        found = {name: sheet.figures(shape, name) for name in sheet.taking_part([shape])}
+        if shape.kind is Kind.ENVELOPES:
+            parts += [f"### {shape.name}, a second", report_amdp.envelopes(shape, found, _rate_cell)]
+        elif shape.kind is Kind.PAGE:
+            parts += [f"### {shape.name}, ms to the first octet", report_amdp.page(shape, found)]
+        elif shape.kind is Kind.DOWNLOAD:
+            parts += [f"### {shape.name}", report_amdp.download(shape, found)]
+    return parts
 
 
 def _bulk(sheet: Sheet, shape: Shape) -> str:

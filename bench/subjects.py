@@ -116,6 +116,7 @@ class OutriderTwo(Subject):
     durability = "the message's row, or its file and folder, synced; commits are shared"
     does_not: ClassVar[frozenset[Kind]] = NOT_FOR_ALL
     workers: ClassVar[int] = 2
+    server: ClassVar[type[OutriderServer]] = OutriderServer
 
     @classmethod
     def version(cls) -> str:
@@ -126,7 +127,7 @@ class OutriderTwo(Subject):
         return done.stdout.decode().split()[-1]
 
     def start(self) -> int:
-        self._server = self._stack.enter_context(OutriderServer(self.configuration()))
+        self._server = self._stack.enter_context(self.server(self.configuration()))
         return self._server.pid
 
     def configuration(self, data_dir: Path = Path("data")) -> str:
@@ -176,6 +177,7 @@ messages_per_session = 1_000_000_000
             zones[ip_address(self.work.amtp_client).reverse_pointer] = f"@ PTR {CLIENT_NAME}."
         if self.work.holder:
             zones[CLIENT_NAME] = f"@ A {self.work.holder}\nmhf-1 A {self.work.holder}"
+            zones[DOMAIN] = f"@ A {self.work.address}"
         if not zones:
             return ""
         server = self._stack.enter_context(BindServer(zones))
@@ -278,11 +280,21 @@ class OutriderEnvelopes(OutriderOne):
         assert files is not None
         return f'[amdp.incoming]\nca = ["{files.authority}"]\n'
 
+    def stop(self) -> Path:
+        """Stop the server before its time; its folder."""
+        self._server.stop()
+        return self._server.folder
+
     def settled(self) -> int:
         """Envelopes that their holder has confirmed and that were handed on."""
         path = self._server.folder / "data" / ARRIVALS
+        if not path.exists():
+            return 0  # it is made at the first call-back
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            [(count,)] = database.execute("SELECT count(*) FROM arrivals WHERE state = 'delivered'")
+            try:
+                [(count,)] = database.execute("SELECT count(*) FROM arrivals WHERE state = 'delivered'")
+            except sqlite3.OperationalError:
+                return 0  # it is being made
         return int(count)
 
 

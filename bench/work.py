@@ -180,7 +180,8 @@ class Figure:
     round: int
     messages: int
     seconds: float
-    """Until the last 250; for relaying, until the last message arrived."""
+    """Until the last 250; for relaying, until the last message arrived; for envelopes, until the last is
+    settled."""
     cpu_ms: float
     """CPU milliseconds a message of the server's own processes, until its queue was empty."""
     peak_mib: float

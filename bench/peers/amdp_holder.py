@@ -10,6 +10,7 @@ import asyncio
 import json
 import ssl
 import sys
+from typing import cast
 
 import msgspec
 import uvloop
@@ -50,8 +51,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
         """Answer what is whole."""

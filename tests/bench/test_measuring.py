@@ -10,22 +10,28 @@ from bench.million import measure_million
 from bench.run import Run, quick, selected, servers
 from bench.subjects import (
     SUBJECTS,
+    Aiohttp,
     Aiosmtpd,
     Exim,
     Inn,
     InnCyclic,
     OpenSmtpd,
     OpenSsl,
+    OutriderEnvelopes,
+    OutriderEnvelopesTwo,
+    OutriderFacility,
     OutriderMt2,
     OutriderMt2Unverified,
     OutriderOne,
+    OutriderPlain,
+    OutriderPlainTwo,
     OutriderSmtpBulk,
     OutriderTwo,
     Postfix,
     PostfixBulk,
     Subject,
 )
-from bench.work import SHAPES, Kind, Shape
+from bench.work import MIB, SHAPES, Kind, Shape
 
 
 def shape_of(kind: Kind, sessions: int) -> Shape:
@@ -154,3 +160,27 @@ def test_bulk_goes_through_a_relay(far: Shape) -> None:
     assert figure.messages == 40
     # Greeting, HELO, OPT and four turns for the messages: no answer is there before its time.
     assert figure.seconds >= 2 * far.delay_s
+
+
+CALLED_BACK = [OutriderEnvelopesTwo, OutriderPlainTwo, OutriderEnvelopes, OutriderPlain, Aiohttp]
+
+
+@pytest.mark.covers("AMDP-9")
+@pytest.mark.parametrize("kind", [OutriderEnvelopes, OutriderPlain, Aiohttp])
+def test_envelopes_are_called_back_and_settled(kind: type[Subject]) -> None:
+    shape = shape_of(Kind.ENVELOPES, 5)
+    assert [one for one in SUBJECTS if one.takes_part(shape)] == CALLED_BACK
+    figure = measure(shape, kind, 1, 40)
+    assert (figure.messages, figure.rate > 0, figure.cpu_ms > 0) == (40, True, True)
+    assert ("the rule" in figure.note) == issubclass(kind, OutriderTwo)
+
+
+@pytest.mark.covers("AMDP-13")
+def test_a_page_and_a_download_are_measured() -> None:
+    page = measure(shape_of(Kind.PAGE, 1), OutriderFacility, 1, 10)
+    assert 0 < page.extra["p50_ms"] <= page.extra["max_ms"]
+    assert page.extra["new_ms"] > 0
+    shape = replace(shape_of(Kind.DOWNLOAD, 1), size=MIB)
+    whole = measure(shape, OutriderFacility, 1, 1)
+    assert whole.extra["mib"] >= 1
+    assert whole.peak_mib > 0

@@ -71,6 +71,22 @@ def test_other_shapes_have_tables_of_their_own() -> None:
     assert "| Outrider, 2 workers | 2.0 | 2.1 | 2.2 | 80.0 | 50.0 |" in text
 
 
+def test_amdp_stands_beside_plain_mail_of_the_same_processes() -> None:
+    ours, plain = "Outrider, AMDP, 1 process", "Outrider, plain SMTP, 1 process"
+    figures = [
+        figure(Kind.ENVELOPES, ours, 2.0),
+        figure(Kind.ENVELOPES, plain, 1.0),
+        figure(Kind.PAGE, ours, 1.0, p50_ms=1.5, p99_ms=2.5, new_ms=5.25),
+        figure(Kind.DOWNLOAD, ours, 2.0, mib=200.0, first_ms=40.0, hold_mib=70.0),
+    ]
+    servers = [Server(name, "1.0", "the file synced") for name in (ours, plain)]
+    text = tables(Record(MACHINE, "2026-01-01T00:00:00Z", 12.5, 3, servers, figures, []))
+    assert f"| {ours} | 500 (500-500) | 0.50 | 0.50 (target 0.4) |" in text
+    assert f"| {plain} | 1,000 (1,000-1,000) | 0.50 | - |" in text
+    assert f"| {ours} | 1.5 | 2.5 | 5.2 | 0.5 |" in text
+    assert f"| {ours} | 100 | 40.0 | 50 | 70 |" in text
+
+
 def test_what_could_not_be_measured_is_said() -> None:
     lost = Record(MACHINE, "2026-01-01T00:00:00Z", 1, 1, [], [], ["Exim, relay: the queue does not empty"])
     assert "- Exim, relay: the queue does not empty" in tables(lost)

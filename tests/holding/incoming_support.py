@@ -9,7 +9,6 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +28,7 @@ from outrider.holding.postage import PostageProvider
 from outrider.holding.questions import Questions, QuestionTerms
 from outrider.holding.receipt_transport import ReceiptParts, ReceiptTransport
 from outrider.holding.subscriptions import Wishes
-from outrider.holding.web import CallAnswer, CallFailed, StreamedAnswer, WebCaller
+from outrider.holding.web import WebCaller
 from outrider.lists.mailing import Mailing
 from outrider.model.address import Domain as DomainName
 from outrider.model.address import parse_address
@@ -39,23 +38,10 @@ from outrider.model.facts import Fact, Provenance
 from outrider.model.message import Leased, MessageId, NewMessage, StoredMessage
 from outrider.model.result import DeliveryResult, Kind
 from outrider.policy.policy import compile_policy
-from outrider.protocols.amdp.callback import (
-    ACKNOWLEDGE_PATH,
-    GENUINE_PATH,
-    QUERY_PATH,
-    AcknowledgementAnswers,
-    Acknowledgements,
-    Answer,
-    Answers,
-    Done,
-    Queries,
-)
 from outrider.protocols.amdp.digest import Digest, digest_of
 from outrider.protocols.amdp.envelope import HeldEnvelope, fields_digest, write_envelope
-from outrider.protocols.amdp.json_forms import decode, encode
 from outrider.protocols.amdp.mail_class import parse_class, parse_pattern
 from outrider.protocols.amdp.report import AcceptClass, PolicyReport
-from outrider.protocols.amdp.retrieval import MESSAGE_PATH, RECEIPT_PATH, MessageAsked, Receipt, ReceiptTaken
 from outrider.reception.mail_codes import MailCodes
 from outrider.reception.parts import ReceptionParts
 from outrider.reception.reception import MailReception
@@ -67,13 +53,13 @@ from outrider.runtime.incoming_parts import FacilityDns
 from outrider.tables.serial_thread import SerialThread
 from outrider.testing.dns import StaticResolver
 from outrider.testing.memory_spool import MemorySpool
+from tests.holding.scripted_holder import ADDRESS, Held, Killed, ScriptedHolder, Steps
 from tests.lists.support import Observer
 from tests.reception.rig import Recorder, Taker
 
 START = 1_800_000_000.0
 DAY = 86_400.0
 HOLDER = "mhf-1.alpha.example"
-ADDRESS = "192.0.2.1"
 BODY = b"From: Ann <ann@alpha.example>\r\nTo: bob@beta.example\r\nSubject: minutes\r\n\r\nas promised\r\n"
 ZONES: dict[str, dict[str, list[str]]] = {
     HOLDER: {"A": [ADDRESS]},
@@ -81,164 +67,6 @@ ZONES: dict[str, dict[str, list[str]]] = {
     "alpha.example": {"A": ["192.0.2.80"]},
 }
 T = TypeVar("T")
-
-
-class Killed(BaseException):
-    """The process is dead: nothing that it would have done from here on is done."""
-
-
-@dataclass
-class Steps:
-    """Counts what has an effect elsewhere, and kills the process at one of them."""
-
-    kill_at: int = 0
-    count: int = 0
-    dead: bool = False
-
-    def __call__(self) -> None:
-        self.count += 1
-        if self.dead or self.count == self.kill_at:
-            self.dead = True
-            raise Killed
-
-
-@dataclass
-class Held:
-    """One message at the holder."""
-
-    to: str
-    content: bytes
-    fields: str
-    confirmation: str
-    burnt: bool = False
-    withdrawn: bool = False
-    receipts: int = 0
-
-
-@dataclass
-class Streamed:
-    """Implements `StreamedAnswer`."""
-
-    status: int
-    length: int
-    address: Any
-    octets: bytes
-    steps: Steps
-    piece: int
-    breaks_at: int = -1
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        for start in range(0, len(self.octets), self.piece):
-            self.steps()
-            if 0 <= self.breaks_at <= start:
-                raise CallFailed("the answer broke off")
-            yield self.octets[start : start + self.piece]
-
-
-class ScriptedHolder:
-    """A facility, seen through `WebCaller`. What it does may be changed, and it may be away."""
-
-    def __init__(self) -> None:
-        self.steps = Steps()
-        self.held: dict[str, Held] = {}
-        self.away: CallFailed | None = None
-        self.status = 200
-        self.calls: list[tuple[str, int]] = []
-        """Path, and how many items."""
-        self.hold: asyncio.Event | None = None
-        """Answers wait for it."""
-        self.genuine: bytes | None = None
-        """What the information service says of dynamic holders."""
-        self.genuine_status = 200
-        self.asked_paths: list[str] = []
-        self.body: Callable[[bytes], bytes] = lambda octets: octets
-        self.length: int | None = None
-        self.breaks_at = -1
-        self.piece = 64
-        self.answers: Callable[[str, bytes], bytes] = lambda _, body: body
-
-    async def get(self, host: str, port: int, path: str, *, limit: int) -> CallAnswer:
-        self.asked_paths.append(f"{host}:{port}{path}")
-        if self.away is not None:
-            raise self.away
-        assert path.startswith(GENUINE_PATH)
-        return CallAnswer(self.genuine_status, self.genuine or b"{}", "application/json", ip_address(ADDRESS))
-
-    async def post(self, host: str, port: int, path: str, body: bytes, *, limit: int) -> CallAnswer:
-        self.steps()
-        if self.hold is not None:
-            await self.hold.wait()
-        if self.away is not None:
-            raise self.away
-        answer = self.answers(path, self._answered(path, body))
-        self.steps()
-        return CallAnswer(self.status, answer, "application/json", ip_address(ADDRESS))
-
-    def _answered(self, path: str, body: bytes) -> bytes:
-        match path:
-            case "/amdp/v1/query":
-                queries = decode(body, Queries).queries
-                self.calls.append((QUERY_PATH, len(queries)))
-                return encode(Answers(tuple(self._query(one.id, one.fields) for one in queries)))
-            case "/amdp/v1/acknowledge":
-                told = decode(body, Acknowledgements).acknowledgements
-                self.calls.append((ACKNOWLEDGE_PATH, len(told)))
-                return encode(
-                    AcknowledgementAnswers(tuple(self._burn(one.id, one.confirmation) for one in told))
-                )
-            case "/amdp/v1/receipt":
-                receipt = decode(body, Receipt)
-                self.calls.append((RECEIPT_PATH, 1))
-                held = self.held.get(receipt.id)
-                known = held is not None and held.confirmation == receipt.confirmation and held.burnt
-                if held is not None and known:
-                    assert receipt.digest == str(digest_of([held.content]))
-                    held.receipts += 1
-                return encode(ReceiptTaken(known))
-            case _:
-                raise AssertionError(path)
-
-    def content_of(self, body: bytes) -> bytes | None:
-        """What a request for a message gets; None: nothing."""
-        asked = decode(body, MessageAsked)
-        self.calls.append((MESSAGE_PATH, 1))
-        held = self.held.get(asked.id)
-        known = held is not None and held.burnt and not held.withdrawn
-        return (
-            held.content if held is not None and known and held.confirmation == asked.confirmation else None
-        )
-
-    def answered(self, path: str, body: bytes) -> bytes:
-        """What a request gets."""
-        return self._answered(path, body)
-
-    def _query(self, name: str, fields: str) -> Answer:
-        held = self.held.get(name)
-        if held is None or held.burnt or held.withdrawn or held.fields != fields:
-            return Answer(known=False)
-        return Answer(known=True, to=held.to, confirmation=held.confirmation, thread=("<a@alpha.example>",))
-
-    def _burn(self, name: str, confirmation: str) -> Done:
-        held = self.held.get(name)
-        if held is None or held.withdrawn or held.confirmation != confirmation:
-            return Done(done=False)
-        held.burnt = True
-        return Done(done=True, confirmation=held.confirmation)
-
-    @asynccontextmanager
-    async def _streamed(self, body: bytes) -> AsyncIterator[StreamedAnswer]:
-        self.steps()
-        if self.away is not None:
-            raise self.away
-        content = self.content_of(body)
-        status = 404 if content is None else self.status
-        octets = self.body(content or b"")
-        length = len(octets) if self.length is None else self.length
-        yield Streamed(status, length, ip_address(ADDRESS), octets, self.steps, self.piece, self.breaks_at)
-
-    def stream(self, host: str, port: int, path: str, body: bytes, *, limit: int) -> Any:
-        assert path == MESSAGE_PATH
-        return self._streamed(body)
 
 
 class SteppedThread(SerialThread[ArrivalStore]):

@@ -18,7 +18,6 @@ from outrider.protocols.amdp.digest import digest_of
 from outrider.protocols.amdp.mail_class import parse_class
 from outrider.protocols.amdp.report import PolicyReport
 from tests.holding.incoming_support import (
-    ADDRESS,
     BODY,
     DAY,
     HOLDER,
@@ -27,7 +26,9 @@ from tests.holding.incoming_support import (
     octets_of,
     rig,
     swapped,
+    wrong_digest,
 )
+from tests.holding.scripted_holder import ADDRESS
 
 BULK = parse_class("Agent::Bulk::newsletter")
 
@@ -118,6 +119,12 @@ LIES = [
     (b"AMDP-MHF-Name", b"mhf-3.alpha.example", Why.NOT_GENUINE),
     (b"AMDP-Msg-Id", b"a" * 26, Why.UNKNOWN),
     (b"AMDP-Subject", b"money", Why.MALFORMED),
+    (b"AMDP-To", b"<cat@beta.example>", Why.MALFORMED),
+    (b"AMDP-To-Name", b"Bob", Why.UNKNOWN),
+    (b"AMDP-Digest", str(wrong_digest()).encode(), Why.UNKNOWN),
+    (b"AMDP-Auth-Port", b"443", Why.UNKNOWN),
+    (b"AMDP-Auth-Port", b"25", Why.MALFORMED),
+    (b"AMDP-About", b"You have won.", Why.UNKNOWN),
     (b"AMDP-Mail-Class", b"Public::Personal::letter", Why.UNKNOWN),
     (b"AMDP-Expire-On", b"Tue, 05 Jan 2027 08:00:00 +0000", Why.MALFORMED),
     (b"AMDP-From-Name", b"The Bank", Why.UNKNOWN),
@@ -133,7 +140,7 @@ async def test_a_lie_in_a_field_ends_the_envelope(
 ) -> None:
     """The holder knows the envelope as it wrote it: whatever is changed on the way makes it another."""
     async with rig(tmp_path, report_to="abuse@watch.example") as site:
-        site.envelope(mail_class=BULK, language="en")
+        site.envelope(mail_class=BULK, language="en", recipient_name="Robert")
         changed = swapped(field, value)(site.octets)
         assert changed != site.octets
         arrived = site.arrive(octets=changed)
@@ -360,3 +367,24 @@ async def test_a_ledger_that_is_away_makes_envelopes_wait(tmp_path: Path) -> Non
         site.now += 3600
         await site.run()
         assert len(site.fetched()) == 1
+
+
+@pytest.mark.covers("AMDP-10")
+@pytest.mark.parametrize(
+    ("timestamp", "expires", "why"),
+    [
+        (0.0, -200.0, ""),  # expired by our clock, which may be fast
+        (0.0, -400.0, "expired"),
+        (0.9 * DAY, 2 * DAY, ""),
+        (1.1 * DAY, 2 * DAY, "time"),
+    ],
+)
+async def test_clocks_differ(tmp_path: Path, timestamp: float, expires: float, why: str) -> None:
+    async with rig(tmp_path) as site:
+        stamped, ends = int(START + timestamp) - 1000, int(START + expires)
+        stamped += 1000 if timestamp else 0
+        site.arrive(mail_class=BULK, timestamp=stamped, expires=ends)
+        await site.run()
+        told = site.observer.named("envelope_dropped")
+        assert [one[1] for one in told] == ([why] if why else [])
+        assert len(site.delivered) == (0 if why else 1)

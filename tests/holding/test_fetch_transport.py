@@ -161,7 +161,7 @@ async def test_pulled_mail_meets_the_same_rules(tmp_path: Path) -> None:
         assert site.delivered == []
 
 
-@pytest.mark.covers("AMDP-23")
+@pytest.mark.covers("AMDP-23", "ITP-2b")
 async def test_rules_see_what_the_call_back_proved(tmp_path: Path) -> None:
     when: dict[str, object] = {"amdp.domain": "alpha.example", "amdp.standing": "unclassified"}
     rules = (Rule("strangers", "tag", "headers", when, value="X-From-Alpha: yes"),)

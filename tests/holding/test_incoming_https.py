@@ -12,7 +12,8 @@ from outrider.model.result import Kind
 from outrider.protocols.amdp.digest import digest_of
 from outrider.protocols.amdp.mail_class import parse_class
 from outrider.protocols.amdp.retrieval import MESSAGE_PATH
-from tests.holding.incoming_support import BODY, HOLDER, ScriptedHolder, octets_of, rig
+from tests.holding.incoming_support import BODY, HOLDER, octets_of, rig
+from tests.holding.scripted_holder import ScriptedHolder
 from tests.net.web_harness import web_caller, web_site
 from tests.peers.certificates import CertificateAuthority
 

@@ -8,7 +8,8 @@ import pytest
 
 from outrider.holding.web import CallFailed
 from outrider.protocols.amdp.mail_class import parse_class
-from tests.holding.incoming_support import BODY, IncomingRig, Killed, octets_of, rig
+from tests.holding.incoming_support import BODY, IncomingRig, octets_of, rig
+from tests.holding.scripted_holder import Killed
 
 FAR = 200
 """More than there are steps."""

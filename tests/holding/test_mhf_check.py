@@ -13,7 +13,8 @@ from outrider.holding.web import CallFailed
 from outrider.model.address import Domain
 from outrider.runtime.incoming_parts import FacilityDns
 from outrider.testing.dns import StaticResolver
-from tests.holding.incoming_support import ADDRESS, HOLDER, START, ScriptedHolder
+from tests.holding.incoming_support import HOLDER, START
+from tests.holding.scripted_holder import ADDRESS, ScriptedHolder
 from tests.peers.bind import BindServer
 
 ALPHA = Domain("alpha.example")

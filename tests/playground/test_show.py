@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from outrider.playground.amdp_scenes import AMDP_SCENES
 from outrider.playground.amtp_scenes import AMTP_SCENES
 from outrider.playground.mt2_scenes import MT2_SCENES
 from outrider.playground.scenes import SMTP_SCENES
 from tests.peers.outrider_server import OUTRIDER
 
-SCENES = len(SMTP_SCENES) + len(AMTP_SCENES) + len(MT2_SCENES)
+SCENES = len(SMTP_SCENES) + len(AMTP_SCENES) + len(MT2_SCENES) + len(AMDP_SCENES)
 
 
-@pytest.mark.covers("AMTP-18", "AMTP-20", "MT2-23a")
+@pytest.mark.covers("AMTP-20", "MT2-23a", "AMDP-20")
 def test_every_scene_comes_out_as_it_should_and_nothing_is_left(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": os.fspath(tmp_path)}
     done = subprocess.run(
@@ -27,6 +28,7 @@ def test_every_scene_comes_out_as_it_should_and_nothing_is_left(tmp_path: Path) 
     assert f"{SCENES} of {SCENES} as they should be" in done.stdout
     assert "FAIL" not in done.stdout
     assert len(re.findall(r"^ok   ", done.stdout, re.MULTILINE)) == SCENES
+    assert "lies; gained: nothing" in done.stdout
     assert not list(tmp_path.iterdir())
     assert os.fspath(tmp_path) not in _commands()
 

@@ -13,6 +13,7 @@ from outrider.config.loader import parse
 from outrider.playground.internet import Internet
 from outrider.playground.plans import PLANS, site_of
 from outrider.playground.site import (
+    AMDP_PORT,
     AMTP_PORT,
     MT2_PORT,
     PRIVATE_PORT,
@@ -51,9 +52,15 @@ SEALED = SitePlan(
 )
 
 
+HOLDER = SitePlan(
+    "holder", "127.0.2.4", {"holder.example": 'users = "*"'}, amdp=("mhf", "mis"),
+    extra='[amdp.holding]\nid = "one"\n',
+)  # fmt: skip
+
+
 @pytest.fixture
 async def internet() -> AsyncIterator[Internet]:
-    made = Internet((PLAIN, HUB, INNER, SEALED))
+    made = Internet((PLAIN, HUB, INNER, SEALED, HOLDER))
     made.publish()
     yield made
     await made.stop()
@@ -106,6 +113,18 @@ async def test_dns_names_the_host_that_takes_mt2_for_its_domain_and_for_another(
     config = tomllib.loads(configuration(SEALED, AROUND))
     assert [one["port"] for one in config["listeners"] if one["protocol"] == "mt2"] == [MT2_PORT]
     assert SEALED.certified_names == ["mx.sealed.example", "sealed.example", "behind.sealed.example"]
+
+
+async def test_amdp_s_services_have_names_an_https_listener_and_a_certificate(internet: Internet) -> None:
+    config = tomllib.loads(configuration(HOLDER, AROUND))
+    assert [one["port"] for one in config["listeners"] if one["protocol"] == "amdp"] == [AMDP_PORT]
+    assert config["amdp"] == {"roles": ["mhf", "mis"], "port": AMDP_PORT, "holding": {"id": "one"}}
+    assert config["net"]["amdp_port"] == AMDP_PORT
+    zone = internet.zones.master_file("holder.example")
+    for label in ("mhf-1", "amdp-mis"):
+        assert f"{label}.holder.example. 60 IN A 127.0.2.4" in zone
+        assert f"{label}.holder.example" in _names(internet.issue(HOLDER.certified_names).certificate)
+    assert "PTR mx.holder.example." in internet.zones.master_file("2.0.127.in-addr.arpa")
 
 
 async def test_a_liar_has_the_reverse_name_of_another(internet: Internet) -> None:

@@ -54,6 +54,21 @@ def delivered(tmp_path: Path) -> Path:
     return path
 
 
+FETCHED = b"""\
+Received: from mhf-1.alpha.example (unknown [127.0.1.1]) (TLSv1.3, by HTTPS)
+\tby mx.north.example (Outrider) with AMDP id 1M80HSR
+\tfor <nora@north.example>; Sun, 22 Nov 2026 02:00:01 +0000
+
+"""
+
+
+def test_what_stands_in_comments_is_no_hop(tmp_path: Path) -> None:
+    path = tmp_path / "fetched"
+    path.write_bytes(FETCHED)
+    assert hops_of(path) == ["mx.north.example AMDP TLSv1.3"]
+    assert trace_of(path) == [("mx.north.example", "1M80HSR")]
+
+
 def test_hops_are_told_from_the_first(delivered: Path) -> None:
     assert hops_of(delivered) == ["mx.alpha.example ESMTPSA in clear", "mx.beta.example AMTP TLSv1.3"]
     assert trace_of(delivered) == [("mx.alpha.example", "1M80HSP"), ("mx.beta.example", "1M80HSQ")]

@@ -48,7 +48,7 @@ from outrider.protocols.amdp.json_forms import FormError, decode, encode
 from outrider.tables.database import StoreUnavailable
 
 REST_S: Final = 15.0
-"""How long a holder that did not answer is left alone."""
+"""How long a holder that did not answer is left alone, where the first retry is not sooner."""
 MOST_STRANGERS: Final = 50
 """Holders that have never answered and are being asked at once."""
 MOST_WAITING: Final = 1000
@@ -93,6 +93,8 @@ class QuestionTerms:
     concurrency: int = 4
     """Calls at once to one holder."""
     batch: int = MOST_ITEMS
+    rest_s: float = REST_S
+    """How long a holder that did not answer is left alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,7 +248,7 @@ class Questions:
             for asker in batch:
                 asker.refuse(Why.NOT_GENUINE, f"its holder cannot be called: {error}")
             return
-        line.rests_until, line.why = self._clock() + REST_S, str(error)
+        line.rests_until, line.why = self._clock() + self._terms.rest_s, str(error)
         waiting, line.waiting = line.waiting, []
         for asker in (*batch, *waiting):
             asker.wait(str(error))

@@ -50,7 +50,7 @@ def header_fields(section: bytes) -> Iterator[HeaderField]:
 
 def unfold(value: bytes) -> bytes:
     """A raw value in one line, outer blanks removed."""
-    return _FOLD.sub(b"", value).strip(b" \t\r\n")
+    return (_FOLD.sub(b"", value) if b"\r\n" in value else value).strip(b" \t\r\n")
 
 
 def find_field(section: bytes, name: bytes) -> HeaderField | None:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from outrider.extensions.base import SETTING_KEPT_S, setting_key
 from outrider.extensions.choices import Waiting
+from outrider.extensions.desk import FRESH_S
 from outrider.extensions.oids import VCARD
 from outrider.gateway.ride_along import RideAlong, open_ride_along
 from outrider.identity.seals import Handover, Sealer
@@ -269,6 +270,7 @@ async def chess(stage: Stage) -> Outcome:
     outcome = Outcome("a game of chess", False, "no game", NORA, TINA)
     await _enable(stage, "north", "chess", NORA)
     await _enable(stage, "transit", "chess", TINA)
+    await asyncio.sleep(FRESH_S)
     await _speak(stage, "north", "chess", NORA, TINA, "invite spring white")
     asked = await _waiting(stage, "transit", TINA)
     if asked is None:
@@ -299,6 +301,7 @@ async def vcard(stage: Stage) -> Outcome:
     await _enable(stage, "north", "vcard", NORA)
     await _enable(stage, "south", "vcard", SVEN)
     await asyncio.to_thread(_remember_card, stage)
+    await asyncio.sleep(FRESH_S)
     await _speak(stage, "north", "vcard", NORA, SVEN, "request you are not in my address book")
     asked = await _waiting(stage, "south", SVEN)
     if asked is None:
@@ -320,6 +323,8 @@ def _remember_card(stage: Stage) -> None:
 
 
 async def _enable(stage: Stage, site: str, extension: str, user: str) -> None:
+    """What `outrider extension enable` does; the server looks again after `FRESH_S`."""
+
     def work() -> None:
         with stage.site(site).extension_choices() as store:
             store.set_enabled(extension, user, enabled=True)

@@ -9,9 +9,11 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from outrider.playground.amdp_scenes import AMDP_SCENES
 from outrider.playground.amtp_scenes import AMTP_SCENES
 from outrider.playground.internet import Internet
 from outrider.playground.mt2_scenes import MT2_SCENES
@@ -21,7 +23,9 @@ from outrider.playground.scenes import SMTP_SCENES, Scene
 from outrider.playground.site import AMTP_PORT, SMTP_PORT, SUBMISSION_PORT
 from outrider.playground.stage import Outcome, Stage
 
-SCENES = (*SMTP_SCENES, *AMTP_SCENES, *MT2_SCENES)
+_THREADS = 16
+"""Scenes that wait for a server or a program at the same time."""
+SCENES = (*SMTP_SCENES, *AMTP_SCENES, *MT2_SCENES, *AMDP_SCENES)
 
 
 async def play(*, once: bool) -> bool:
@@ -34,6 +38,7 @@ async def play(*, once: bool) -> bool:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS))
     internet = Internet(PLANS)
     try:
         return await _until(ended, _play(internet, once=once))
@@ -100,6 +105,8 @@ def _print(outcome: Outcome) -> None:
     for number, line in enumerate(outcome.proven):
         _say(f"       {'' if number else 'known':7} {line}")
     _say(f"       verdict {outcome.verdict}" + (f" (id {outcome.id})" if outcome.id else ""))
+    for line in outcome.table:
+        _say(f"         {line}")
 
 
 def _invitation(internet: Internet) -> str:
@@ -128,6 +135,9 @@ The sites go on running. Try, in another terminal:
         # then: EHLO {bank.plan.hostname}, and MAIL FROM:<teller@bank.example> MPC=com/customer
   {outrider} trace show --config {south.config} {south.folder}/mail/south.example/sven/new/FILE
   {outrider} extension list --config {south.config}
+  {outrider} held list --all --config {alpha.config}
+  {outrider} amdp policy fetch beta.example --config {alpha.config}
+  {outrider} postage ledger alpha --receipts --config {beta.config}
   tail -f {alpha.folder}/log
 
 Ctrl-C ends it and removes everything."""

@@ -15,6 +15,9 @@ from typing import Any
 from outrider.config.loader import load
 from outrider.extension_state.choices import open_extension_store
 from outrider.extension_state.store import ExtensionStore
+from outrider.holding.held_records import HeldCopy
+from outrider.holding.held_store import open_held_store
+from outrider.holding.held_upkeep import copies
 from outrider.playground.packages import packages
 from outrider.runtime.control import CommandRefused, NoServer, call
 
@@ -151,7 +154,11 @@ class Site:
 
     def outrider(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of `outrider` with its configuration; blocks."""
-        command = [sys.executable, "-m", "outrider.cli.main", *words, "--config", os.fspath(self.config)]
+        return self.program(*words, "--config", os.fspath(self.config))
+
+    def program(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that needs no configuration; blocks."""
+        command = [sys.executable, "-m", "outrider.cli.main", *words]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment)
 
     def ask(self, command: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
@@ -165,6 +172,14 @@ class Site:
         store = open_extension_store(loaded.config, self.folder / "data")
         try:
             yield store
+        finally:
+            store.close()
+
+    def held(self, message: str) -> list[HeldCopy]:
+        """The copies of a message that it holds."""
+        store = open_held_store(load(self.config).config, self.folder / "data")
+        try:
+            return copies(store, message)
         finally:
             store.close()
 

@@ -7,7 +7,7 @@ import contextlib
 import re
 import smtplib
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from email import policy
 from email.message import EmailMessage
@@ -22,11 +22,15 @@ from outrider.playground.site import PRIVATE_PORT, SMTP_PORT, SUBMISSION_PORT, S
 ARRIVAL_LIMIT_S = 90.0
 POLL_S = 0.25
 _CONNECT_LIMIT_S = 30.0
-_PROOFS = ("login", "host", "amtp.connection", "partner", "client.ptr", "tls.client.name", "mpc")
+_PROOFS = (
+    "login", "host", "amtp.connection", "partner", "amdp.domain", "amdp.class", "client.ptr",
+    "tls.client.name", "mpc",
+)  # fmt: skip
 """Facts that say who somebody is, or what they say of their mail."""
 _IN_HOST = ("client.ptr", "tls.client.name")
 """What a proven host rests on, so that it need not be told beside it."""
 _REASON = re.compile(r"(?:[2-5][0-9]{2} )?[245]\.[0-9]{1,3}\.[0-9]{1,3} .*")
+_COMMENT = re.compile(r"\([^()]*\)")
 _Found = TypeVar("_Found")
 
 
@@ -43,6 +47,7 @@ class Outcome:
     proven: list[str] = field(default_factory=list)
     """Who knew what of whom, a line for each host that did."""
     id: str = ""
+    table: list[str] = field(default_factory=list)
 
     def now_is(self, verdict: str, *, good: bool) -> Outcome:
         """The same with its end known."""
@@ -101,6 +106,7 @@ class Stage:
         message: EmailMessage | bytes,
         sender: str,
         recipient: str,
+        options: Sequence[str] = (),
     ) -> str:
         """Send by plain SMTP from any address, under any name; the queue id. Raises Refused."""
 
@@ -114,7 +120,7 @@ class Stage:
                 source_address=(source, 0),
             ) as client:
                 client.ehlo_or_helo_if_needed()
-                return transact(client, sender, (recipient,), octets_of(message), [])
+                return transact(client, sender, (recipient,), octets_of(message), list(options))
 
         return await asyncio.to_thread(send)
 
@@ -144,7 +150,7 @@ class Stage:
         return await self._found(site, user, domain, lambda path: headers_of(path)["Subject"] == subject)
 
     async def report(self, mailbox: str, about: str) -> Path | None:
-        """Wait for a delivery status notification at alpha that names a recipient."""
+        """Wait for a delivery status notification in a mailbox at alpha that names a recipient."""
         user, _, domain = mailbox.partition("@")
 
         def is_it(path: Path) -> bool:
@@ -191,13 +197,14 @@ class Stage:
 
     async def knowledge(self, path: Path) -> list[str]:
         """What each host that a message came through knew of its peer, the first host first."""
-        lines = [await self._known(host, queue_id) for host, queue_id in trace_of(path)]
+        lines = [await self.known_at(host, queue_id) for host, queue_id in trace_of(path)]
         return [line for line in lines if line]
 
-    async def _known(self, host: str, queue_id: str) -> str:
+    async def known_at(self, host: str, queue_id: str) -> str:
+        """What a host knew of a message's origin, in a line; "" for nothing."""
         site = next((one for one in self.internet.sites.values() if one.plan.hostname == host), None)
         known = await asyncio.to_thread(site.explain, queue_id) if site is not None else {}
-        facts = [fact for fact in known.get("facts", ()) if fact["name"] in _PROOFS]
+        facts = [fact for fact in known.get("facts", ()) if fact["name"] in _PROOFS and fact["value"]]
         if any(fact["name"] == "host" for fact in facts):
             facts = [fact for fact in facts if fact["name"] not in _IN_HOST]
         by_worth = {
@@ -274,7 +281,8 @@ def hops_of(path: Path) -> list[str]:
 
 def trace_of(path: Path) -> list[tuple[str, str]]:
     """The hosts that a message came through and the id it had there, oldest first."""
-    return [(_word_after(field, " by "), _word_after(field, " id ")) for field in _received(path)]
+    fields = map(_plain, _received(path))
+    return [(_word_after(field, " by "), _word_after(field, " id ")) for field in fields]
 
 
 def reason_in(text: str) -> str:
@@ -292,6 +300,11 @@ def diagnosis_of(path: Path) -> str:
     return "no reason given"
 
 
+def _plain(received: str) -> str:
+    """Without comments, in which peers and their certificates are described."""
+    return " ".join(_COMMENT.sub(" ", received).split())
+
+
 def _received(path: Path) -> list[str]:
     fields = headers_of(path).get_all("Received", [])
     return [" ".join(str(field).split()) for field in reversed(fields)]
@@ -300,7 +313,8 @@ def _received(path: Path) -> list[str]:
 def _hop(received: str) -> str:
     words = (word.strip("(,") for word in received.split())
     version = next((word for word in words if word.startswith("TLSv")), "in clear")
-    return f"{_word_after(received, ' by ')} {_word_after(received, ' with ')} {version}"
+    plain = _plain(received)
+    return f"{_word_after(plain, ' by ')} {_word_after(plain, ' with ')} {version}"
 
 
 def _word_after(text: str, before: str) -> str:

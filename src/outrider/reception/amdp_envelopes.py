@@ -17,7 +17,6 @@ from typing import Final
 
 from outrider.holding.holders import Admission, Holders
 from outrider.holding.incoming import PAYS_ANY, IncomingRules, Standing, is_listed
-from outrider.message.header_fields import header_fields
 from outrider.model.address import Address
 from outrider.model.content import Content
 from outrider.model.reply import Reply
@@ -95,7 +94,7 @@ class EnvelopeDesk:
 
     def header_refusal(self, mail: MailTransaction, headers: bytes) -> Reply | None:
         """What the header section of an envelope says that is wrong or not wanted."""
-        if any(field.name.lower().startswith(VERIFIED) for field in header_fields(headers)):
+        if without_verified(headers) != headers:
             return _refused("it says AMDP-Verified, which is ours to say")
         try:
             envelope = read_envelope(headers)

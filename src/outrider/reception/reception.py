@@ -16,7 +16,7 @@ from outrider.message.mailboxes import mailboxes
 from outrider.message.mpc_field import without_mpc
 from outrider.model.address import Address, Domain, literal_address
 from outrider.model.content import Content
-from outrider.model.envelope import Arrival, Recipient
+from outrider.model.envelope import Arrival, Notify, Recipient
 from outrider.model.facts import Fact, Facts
 from outrider.model.mpc import MailClass
 from outrider.model.reply import Reply
@@ -323,6 +323,8 @@ class MailReception(AmdpReception):
                 return self._recipient_refused(mail, request, refusal)
         if mail.request.amdp and self._parts.envelopes is not None:
             route = self._parts.envelopes.taken(mail, request.address, route)
+            # After the 250 no sender is told anything, whatever he asked for (AMDP-10).
+            request = replace(request, notify=Notify.NEVER)
         elif self._parts.submissions is not None:
             refusal = self._hold_refusal(mail, found, route, self._parts.submissions)
             if refusal is not None:

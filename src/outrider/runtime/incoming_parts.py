@@ -23,7 +23,7 @@ from outrider.holding.incoming_observer import IncomingObserver
 from outrider.holding.ledger import Arrivals
 from outrider.holding.mhf_check import AddressNames, HolderCheck, NameAddresses
 from outrider.holding.postage import PostageProvider
-from outrider.holding.questions import Questions, QuestionTerms
+from outrider.holding.questions import REST_S, Questions, QuestionTerms
 from outrider.holding.receipt_transport import ReceiptParts, ReceiptTransport
 from outrider.holding.subscriptions import Wishes
 from outrider.holding.web import WebCaller
@@ -154,7 +154,7 @@ def make_incoming(assembly: Assembly, around: Surroundings, arrivals: Arrivals) 
     abuse = AbuseDesk(
         report_address(assembly), around.mailing, arrivals, around.observer, around.clock, around.classes
     )
-    terms = QuestionTerms(settings.concurrency)
+    terms = QuestionTerms(settings.concurrency, rest_s=min((REST_S, *settings.retry[:1])))
     questions = Questions(around.caller, arrivals, around.observer, around.clock, terms, around.postage)
     classes: Classes | None = around.classes
     mis_port = assembly.config.net.amdp_port

@@ -7,9 +7,10 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 from outrider.message.dates import format_date
-from outrider.message.header_fields import HeaderField, header_fields
+from outrider.message.header_fields import header_fields
 from outrider.model.address import Address
 from outrider.model.content import Content, InlineBody, inline_content
 from outrider.protocols.amdp import values
@@ -28,9 +29,17 @@ REMEMBERED = 512
 """Envelopes that have just been read: each is read in the session, at its call-back and for its reader."""
 REMEMBERED_SIZE = 8192
 """Octets of the largest header section that is remembered."""
+REMEMBERED_LINES = 64
+"""Lines of the longest whose fields are remembered."""
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~@\[\]:-]{3,250}", re.ASCII)
 _BLANKS = re.compile(rb"[ \t]+")
+_SHOWN = (b"from", b"to", b"subject")
+"""Ordinary fields that count with AMDP's."""
+_READERS = tuple(
+    (b"amdp-" + name.lower().encode(), f"AMDP-{name}", read, optional)
+    for name, (_, read, optional) in FIELDS.items()
+)
 _OF_THE_BODY = (b"content-", b"mime-version", VERIFIED)
 
 
@@ -103,12 +112,12 @@ def _read(headers: bytes) -> HeldEnvelope:
         raise EnvelopeError("the header section is too long for an envelope")
     found = _once(headers)
     given: dict[str, object] = {}
-    for name, (_, read, optional) in FIELDS.items():
-        field = found.get(b"amdp-" + name.lower().encode())
-        if field is not None:
-            given.update(read(f"AMDP-{name}", field.unfolded))
+    for key, name, read, optional in _READERS:
+        value = found.get(key)
+        if value is not None:
+            given.update(read(name, value))
         elif not optional:
-            raise EnvelopeError(f"AMDP-{name} is missing")
+            raise EnvelopeError(f"{name} is missing")
     size = given.pop("size")
     envelope = HeldEnvelope(**given)  # type: ignore[arg-type]  # the readers of FIELDS give these types
     if envelope.size != size:
@@ -122,28 +131,55 @@ def _read(headers: bytes) -> HeldEnvelope:
 _read_remembered = lru_cache(maxsize=REMEMBERED)(_read)
 
 
-def _once(headers: bytes) -> dict[bytes, HeaderField]:
-    """The fields that count, by name in lower case. Raises EnvelopeError where one stands twice."""
-    found: dict[bytes, HeaderField] = {}
-    for field in header_fields(headers):
-        name = field.name.lower()
-        if name.startswith(b"amdp-") or name in (b"from", b"to", b"subject"):
+class _Field(NamedTuple):
+    """A field, looked at once for all that is asked of it."""
+
+    name: bytes
+    """In lower case."""
+    value: bytes
+    """Unfolded."""
+    start: int
+    end: int
+
+
+def _fields(headers: bytes) -> tuple[_Field, ...]:
+    """Remembered where that is little: a section of thousands of short fields would weigh a hundred times as
+    much."""
+    is_small = len(headers) <= REMEMBERED_SIZE and headers.count(b"\n") <= REMEMBERED_LINES
+    return _fields_remembered(headers) if is_small else _split(headers)
+
+
+def _split(headers: bytes) -> tuple[_Field, ...]:
+    return tuple(
+        _Field(field.name.lower(), field.unfolded, field.start, field.end) for field in header_fields(headers)
+    )
+
+
+_fields_remembered = lru_cache(maxsize=REMEMBERED)(_split)
+
+
+def _once(headers: bytes) -> dict[bytes, bytes]:
+    """The values that count, by name in lower case. Raises EnvelopeError where a field stands twice."""
+    found: dict[bytes, bytes] = {}
+    for name, value, start, _ in _fields(headers):
+        if name.startswith(b"amdp-") or name in _SHOWN:
             if name in found:
-                raise EnvelopeError(f"{field.name.decode('ascii')} stands twice")
-            found[name] = field
+                written = headers[start : start + len(name)].decode("ascii")
+                raise EnvelopeError(f"{written} stands twice")
+            found[name] = value
     return found
 
 
-def _check_visible(found: dict[bytes, HeaderField], envelope: HeldEnvelope) -> None:
+def _check_visible(found: dict[bytes, bytes], envelope: HeldEnvelope) -> None:
     """What mail programs show is what AMDP says (AMDP-8). Raises EnvelopeError."""
     author, to, subject = (found.get(name) for name in (b"from", b"to", b"subject"))
     if author is None:
         raise EnvelopeError("From is missing")
-    if values.read_mailbox("From", author.unfolded).domain != envelope.domain:
+    if values.read_mailbox("From", author).domain != envelope.domain:
         raise EnvelopeError("From and AMDP-From are not of one domain")
-    if to is not None and values.read_mailbox("To", to.unfolded).key != envelope.recipient.key:
+    if to is not None and values.read_mailbox("To", to).key != envelope.recipient.key:
         raise EnvelopeError("To and AMDP-To are not one address")
-    shown = values.read_text("Subject", subject.unfolded) if subject else ""
+    shown = values.read_text("Subject", subject) if subject is not None else ""
     if shown != envelope.subject:
         raise EnvelopeError("Subject and AMDP-Subject differ")
 
@@ -151,11 +187,13 @@ def _check_visible(found: dict[bytes, HeaderField], envelope: HeldEnvelope) -> N
 def fields_digest(headers: bytes) -> str:
     """SHA-256, 64 hexadecimal digits, over the canonical form of all AMDP-*, From, To and Subject fields
     (docs/protocols/amdp.md section 3)."""
-    lines = [
-        field.name.lower() + b":" + _BLANKS.sub(b" ", field.unfolded) + b"\n"
-        for field in header_fields(headers)
-        if field.name.lower().startswith(b"amdp-") or field.name.lower() in (b"from", b"to", b"subject")
-    ]
+    lines: list[bytes] = []
+    for name, value, _, _ in _fields(headers):
+        if name.startswith(b"amdp-") or name in _SHOWN:
+            if b"  " in value or b"\t" in value:
+                lines.append(b"%b:%b\n" % (name, _BLANKS.sub(b" ", value)))
+            else:
+                lines.append(b"%b:%b\n" % (name, value))
     return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
 
 
@@ -191,11 +229,10 @@ def verified(content: Content, confirmation: str, link: str) -> Content:
     EnvelopeError."""
     envelope = read_envelope(without_verified(content.headers))
     kept: list[bytes] = []
-    for field in header_fields(content.headers):
-        name = field.name.lower()
+    for name, _, start, end in _fields(content.headers):
         if not name or name.startswith(_OF_THE_BODY):
             continue
-        written = content.headers[field.start : field.end]
+        written = content.headers[start:end]
         kept.append(b"AMDP-Verified-" + written[5:] if name.startswith(b"amdp-") else written)
     added = f"AMDP-Verified-Confirmation: {confirmation}\r\nAMDP-Verified-Link: <{link}>\r\n"
     fields = b"".join(kept) + added.encode("ascii")
