@@ -45,7 +45,7 @@ from bench.work import (
     Work,
 )
 from outrider.benchmark.explained import POLICY, check, random_message
-from outrider.holding.arrival_store import FILE as ARRIVALS
+from outrider.holding.incoming.arrival_store import FILE as ARRIVALS
 from outrider.runtime.control import call
 
 PROCESSES = 2

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from outrider.cli.fetch import fetch
 from outrider.config.amdp_schema import AmdpHolding
-from outrider.holding.held_upkeep import withdraw
+from outrider.holding.facility.held_upkeep import withdraw
 from outrider.holding.web import WebRequest, WebResponse
 from outrider.protocols.amdp.envelope import retrieval_link, verified, with_link_token
 from outrider.protocols.amdp.retrieval import MESSAGE_PATH, RECEIPT_PATH

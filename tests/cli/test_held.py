@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from outrider.cli.main import main
-from outrider.holding.held_store import FILE, HeldStore
+from outrider.holding.facility.held_store import FILE, HeldStore
 from outrider.protocols.amdp.digest import digest_of
 from outrider.tables.database import SqliteDatabase
 from tests.holding.held_support import BODY, a_copy, a_message, acknowledge, hold

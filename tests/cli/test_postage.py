@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 
 from outrider.cli.main import main
 from outrider.config.schema import Config
-from outrider.holding.postage import Redeemed, Spending
-from outrider.holding.postage_forms import key_of
-from outrider.holding.postage_ledger import Order, PostageLedger
+from outrider.holding.postage.forms import key_of
+from outrider.holding.postage.ledger import Order, PostageLedger
+from outrider.holding.postage.provider_interface import Redeemed, Spending
 from outrider.runtime.postage_parts import open_ledger
 from tests.peers.outrider_server import to_toml
 from tests.system.sites import site

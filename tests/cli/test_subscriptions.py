@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from outrider.cli.main import main
-from outrider.holding.classification_store import FILE, ClassificationStore, KeptReport
+from outrider.holding.classification.store import FILE, ClassificationStore, KeptReport
 from outrider.tables.database import SqliteDatabase
 from tests.peers.outrider_server import to_toml
 from tests.system.sites import site

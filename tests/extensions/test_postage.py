@@ -15,8 +15,8 @@ from outrider.extensions.interface import Carried, ExtensionUnavailable, Outgoin
 from outrider.extensions.oids import POSTAGE
 from outrider.extensions.postage import MAX_RECEIPTS, Postage
 from outrider.extensions.postage_office import Answer, Judged, Presented, purpose_of
-from outrider.holding.postage import Bill, NotPaid, Paid
-from outrider.holding.postage_mt2 import GOOD_FOR_S, LedgerPostage
+from outrider.holding.postage.mt2 import GOOD_FOR_S, LedgerPostage
+from outrider.holding.postage.provider_interface import Bill, NotPaid, Paid
 from outrider.model.address import Address, parse_address
 from tests.extensions.support import ANN, BEN, NOW, Site, site
 

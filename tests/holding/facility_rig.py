@@ -14,19 +14,19 @@ from outrider.config.amdp_schema import Amdp, AmdpHolding
 from outrider.config.schema import Config, Domain
 from outrider.delivery.interface import Expansion, Job
 from outrider.delivery.reports import reporting_for
-from outrider.holding.envelope_watch import EnvelopeWatch
-from outrider.holding.exchangers import Exchangers
-from outrider.holding.expiry import Caretaker, Caretaking
-from outrider.holding.facility import Facility, FacilityParts
-from outrider.holding.facility_pages import HeldPages
-from outrider.holding.guesses import Guesses
-from outrider.holding.held_errands import ErrandMaker, ErrandRunner, RunnerParts
-from outrider.holding.held_store import FILE, HeldStore
-from outrider.holding.held_thread import HeldThreads
-from outrider.holding.hold_transport import HoldParts, HoldTransport
-from outrider.holding.outgoing_terms import OutgoingTerms, terms_facts
-from outrider.holding.policies import PolicyUnknown
-from outrider.holding.postage import Payer
+from outrider.holding.facility.envelope_watch import EnvelopeWatch
+from outrider.holding.facility.exchangers import Exchangers
+from outrider.holding.facility.expiry import Caretaker, Caretaking
+from outrider.holding.facility.facility_pages import HeldPages
+from outrider.holding.facility.guesses import Guesses
+from outrider.holding.facility.held_errands import ErrandMaker, ErrandRunner, RunnerParts
+from outrider.holding.facility.held_store import FILE, HeldStore
+from outrider.holding.facility.held_thread import HeldThreads
+from outrider.holding.facility.hold_transport import HoldParts, HoldTransport
+from outrider.holding.facility.service import Facility, FacilityParts
+from outrider.holding.outgoing.outgoing_terms import OutgoingTerms, terms_facts
+from outrider.holding.policies.directory import PolicyUnknown
+from outrider.holding.postage.provider_interface import Payer
 from outrider.holding.web import WebRequest, WebResponse
 from outrider.lists.mailing import Mailing
 from outrider.model.address import Domain as DomainName

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from outrider.holding import held_bodies
-from outrider.holding.held_store import FILE, PART, HeldStore
-from outrider.holding.held_upkeep import UNFINISHED_S, delete_parts, doomed_bodies
+from outrider.holding.facility import held_bodies
+from outrider.holding.facility.held_store import FILE, PART, HeldStore
+from outrider.holding.facility.held_upkeep import UNFINISHED_S, delete_parts, doomed_bodies
 from outrider.model.content import inline_content
 from outrider.model.envelope import Envelope, Notify
 from outrider.model.message import MessageId, NewMessage

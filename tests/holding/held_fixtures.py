@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from outrider.holding.held_store import FILE, HeldStore
+from outrider.holding.facility.held_store import FILE, HeldStore
 from outrider.tables.database import PostgresDatabase, SqliteDatabase
 
 Open = Callable[[], HeldStore]

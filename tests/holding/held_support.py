@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from outrider.holding.held_records import CopyIds, HeldMessage, NewCopy, Question
-from outrider.holding.held_store import PART, HeldStore
+from outrider.holding.facility.held_records import CopyIds, HeldMessage, NewCopy, Question
+from outrider.holding.facility.held_store import PART, HeldStore
 from outrider.protocols.amdp.digest import digest_of
 from outrider.protocols.amdp.identifiers import OCTETS, identifier
 

@@ -15,19 +15,19 @@ from typing import Any, TypeVar
 from outrider.config.amdp_schema import Amdp, AmdpClassification, AmdpIncoming, AmdpPostage
 from outrider.config.schema import Config, Domain, Policy, Rule
 from outrider.delivery.interface import Expansion, Job
-from outrider.holding.abuse import AbuseDesk
-from outrider.holding.arrival_store import ArrivalStore, open_arrivals
-from outrider.holding.callback_transport import CallbackParts, CallbackTransport, Classes, Spreading
-from outrider.holding.fetch_transport import FetchParts, FetchTransport
-from outrider.holding.holders import Holders, open_holders
-from outrider.holding.incoming import IncomingRules
-from outrider.holding.incoming_messages import Making
-from outrider.holding.ledger import Arrivals
-from outrider.holding.mhf_check import HolderCheck
-from outrider.holding.postage import PostageProvider
-from outrider.holding.questions import Questions, QuestionTerms
-from outrider.holding.receipt_transport import ReceiptParts, ReceiptTransport
-from outrider.holding.subscriptions import Wishes
+from outrider.holding.incoming.abuse import AbuseDesk
+from outrider.holding.incoming.arrival_store import ArrivalStore, open_arrivals
+from outrider.holding.incoming.callback_transport import CallbackParts, CallbackTransport, Classes, Spreading
+from outrider.holding.incoming.deciding import IncomingRules
+from outrider.holding.incoming.fetch_transport import FetchParts, FetchTransport
+from outrider.holding.incoming.holders import Holders, open_holders
+from outrider.holding.incoming.ledger import Arrivals
+from outrider.holding.incoming.messages import Making
+from outrider.holding.incoming.mhf_check import HolderCheck
+from outrider.holding.incoming.questions import Questions, QuestionTerms
+from outrider.holding.incoming.receipt_transport import ReceiptParts, ReceiptTransport
+from outrider.holding.postage.provider_interface import PostageProvider
+from outrider.holding.subscriptions.wishes import Wishes
 from outrider.holding.web import WebCaller
 from outrider.lists.mailing import Mailing
 from outrider.model.address import Domain as DomainName

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
-from outrider.holding.page_source import HeldDescription, ListedAttachment, PageBusy, Proof
+from outrider.holding.pages.source import HeldDescription, ListedAttachment, PageBusy, Proof
 from outrider.holding.web import IPAddress, WebRequest, WebResponse
 
 ID = "abcdefghijklmnopqrstuvwx23"

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
-from outrider.holding.postage import Redeemed, Refused, Spending
-from outrider.holding.postage_forms import key_of
-from outrider.holding.postage_ledger import Order, PostageLedger
+from outrider.holding.postage.forms import key_of
+from outrider.holding.postage.ledger import Order, PostageLedger
+from outrider.holding.postage.provider_interface import Redeemed, Refused, Spending
 from outrider.tables.database import Database
 
 NOW = 1_800_000_000.0

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlsplit
 
-from outrider.holding.host_documents import HostKey
+from outrider.holding.policies.host_documents import HostKey
 from outrider.holding.web import CallAnswer, CallFailed, StreamedAnswer, WebRequest, WebService
 from outrider.identity.authorities import CaStores
 from outrider.identity.certificate_authority import CertificateAuthority

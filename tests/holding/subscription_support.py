@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from outrider.holding.subscription_api import SubscriptionApi
-from outrider.holding.subscription_exchange import ExchangeParts, SubscriptionExchange
-from outrider.holding.subscription_office import OfficeParts, SubscriptionOffice
-from outrider.holding.subscription_pages import SubscriptionPages
-from outrider.holding.subscription_store import SubscriptionStoreThread, open_subscription_store
+from outrider.holding.subscriptions.api import SubscriptionApi
+from outrider.holding.subscriptions.exchange import ExchangeParts, SubscriptionExchange
+from outrider.holding.subscriptions.office import OfficeParts, SubscriptionOffice
+from outrider.holding.subscriptions.pages import SubscriptionPages
+from outrider.holding.subscriptions.store import SubscriptionStoreThread, open_subscription_store
 from outrider.holding.web import IPAddress, WebRequest, WebResponse, WebService
 from outrider.model.address import Domain, parse_address
 from outrider.model.message import NewMessage

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.account_store import HOUR_S, AccountStore
+from outrider.holding.outgoing.account_store import HOUR_S, AccountStore
 from outrider.tables.database import PostgresDatabase, SqliteDatabase
 
 NOW = 1_800_000_000.0 - 1_800_000_000 % HOUR_S

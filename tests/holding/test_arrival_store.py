@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.arrival_store import (
+from outrider.holding.incoming.arrival_store import (
     DROPS_KEPT_S,
     KEPT_S,
     PURGE_EVERY_S,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.arrival_store import ArrivalState, Why
+from outrider.holding.incoming.arrival_store import ArrivalState, Why
 from outrider.holding.web import CallFailed
 from outrider.model.address import Domain
 from outrider.model.envelope import Notify

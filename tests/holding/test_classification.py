@@ -10,25 +10,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from outrider.holding.classification import ClassDirectory, DirectoryParts, Vouched
-from outrider.holding.classification_forms import CLASS_KIND, CLASS_PATH, ClassAnswer, ClassReport
-from outrider.holding.classification_service import (
+from outrider.holding.classification.directory import ClassDirectory, DirectoryParts, Vouched
+from outrider.holding.classification.forms import CLASS_KIND, CLASS_PATH, ClassAnswer, ClassReport
+from outrider.holding.classification.service import (
     ClassificationService,
     ReportError,
     ServiceParts,
     check_evidence,
     read_vouched,
 )
-from outrider.holding.classification_store import (
+from outrider.holding.classification.store import (
     MEMORY_S,
     REPORTERS,
     ClassificationStore,
     ClassificationStoreThread,
     KeptReport,
 )
-from outrider.holding.host_documents import HostKey, read_signed
-from outrider.holding.peers import Peer
-from outrider.holding.reports import Evidence, abuse_report
+from outrider.holding.incoming.reports import Evidence, abuse_report
+from outrider.holding.policies.host_documents import HostKey, read_signed
+from outrider.holding.policies.peers import Peer
 from outrider.identity.signed_document import DocumentError
 from outrider.model.address import Domain, parse_address
 from outrider.model.message import MessageId

@@ -13,10 +13,10 @@ import pytest
 
 from outrider.config.amdp_schema import AmdpHolding
 from outrider.delivery.lookup import HostAddresses, LookupTemporary, MxRecords, NoRecords, ServiceRecords
-from outrider.holding.exchangers import DnsExchangers, ExchangersUnknown
-from outrider.holding.held_store import FILE, PART, HeldStore
-from outrider.holding.held_upkeep import withdraw
-from outrider.holding.page_source import PageBusy, Proof
+from outrider.holding.facility.exchangers import DnsExchangers, ExchangersUnknown
+from outrider.holding.facility.held_store import FILE, PART, HeldStore
+from outrider.holding.facility.held_upkeep import withdraw
+from outrider.holding.pages.source import PageBusy, Proof
 from outrider.holding.web import IPAddress, WebResponse
 from outrider.message.header_fields import field_values
 from outrider.model.content import inline_content

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from outrider.config.schema import Rule
-from outrider.holding.arrival_store import ArrivalState
-from outrider.holding.fetch_transport import Turns
-from outrider.holding.questions import HolderAway
+from outrider.holding.incoming.arrival_store import ArrivalState
+from outrider.holding.incoming.fetch_transport import Turns
+from outrider.holding.incoming.questions import HolderAway
 from outrider.holding.web import CallFailed
 from outrider.model.result import Kind
 from outrider.protocols.amdp.attachments import HeldAttachment

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from outrider.holding.held_records import CopyState
-from outrider.holding.held_store import PART, HeldStore
-from outrider.holding.held_upkeep import (
+from outrider.holding.facility.held_records import CopyState
+from outrider.holding.facility.held_store import PART, HeldStore
+from outrider.holding.facility.held_upkeep import (
     UNFINISHED_S,
     copies,
     delete_parts,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.held_store import FILE, HeldStore
-from outrider.holding.held_thread import HeldThreads
+from outrider.holding.facility.held_store import FILE, HeldStore
+from outrider.holding.facility.held_thread import HeldThreads
 from outrider.model.content import Content
 from outrider.tables.database import Database, Row, SqliteDatabase, StoreUnavailable, Value
 from tests.holding.facility_rig import FacilityRig, submitted

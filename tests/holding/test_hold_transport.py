@@ -11,10 +11,10 @@ import pytest
 
 from outrider.config.amdp_schema import AmdpHolding
 from outrider.delivery.interface import Expansion
-from outrider.holding.held_records import CopyState
-from outrider.holding.held_upkeep import withdraw
-from outrider.holding.outgoing_terms import OutgoingTerms
-from outrider.holding.postage import Bill, NotPaid, Paid
+from outrider.holding.facility.held_records import CopyState
+from outrider.holding.facility.held_upkeep import withdraw
+from outrider.holding.outgoing.outgoing_terms import OutgoingTerms
+from outrider.holding.postage.provider_interface import Bill, NotPaid, Paid
 from outrider.model.address import parse_address
 from outrider.model.content import inline_content
 from outrider.model.envelope import Notify

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.holders import (
+from outrider.holding.incoming.holders import (
     KEPT_S,
     LOOK_S,
     PASSED_FOR_S,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from outrider.config.amdp_schema import AmdpIncoming
-from outrider.holding.incoming import Fate, IncomingRules, Standing, decide, is_listed, is_mass_mail
+from outrider.holding.incoming.deciding import Fate, IncomingRules, Standing, decide, is_listed, is_mass_mail
 from outrider.model.address import Domain, parse_address
 from outrider.model.facts import Provenance
 from outrider.protocols.amdp.digest import digest_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.holding.mailbox_envelopes import MAX_ENVELOPE, Announced, read_announced
+from outrider.holding.incoming.mailbox_envelopes import MAX_ENVELOPE, Announced, read_announced
 from outrider.model.address import Domain, parse_address
 from outrider.model.content import Content, inline_content
 from outrider.protocols.amdp.digest import digest_of

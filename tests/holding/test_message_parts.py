@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.holding.file_names import clean_name, file_name, saved_as
-from outrider.holding.html_text import html_to_text
-from outrider.holding.message_parts import (
+from outrider.holding.pages.file_names import clean_name, file_name, saved_as
+from outrider.holding.pages.html_text import html_to_text
+from outrider.holding.pages.message_parts import (
     MAX_HEADERS,
     FoundPart,
     PartFinder,
@@ -23,8 +23,8 @@ from outrider.holding.message_parts import (
     decode_all,
     decoder,
 )
-from outrider.holding.part_headers import read_part_headers
-from outrider.holding.preview import HEAD_OCTETS, Preview, examine, preview
+from outrider.holding.pages.part_headers import read_part_headers
+from outrider.holding.pages.preview import HEAD_OCTETS, Preview, examine, preview
 
 TOKENS = [
     *(b"\r\n", b"--b", b"--", b"c", b"\r\n\r\n", b"x: y", b"\n", b"\r"),

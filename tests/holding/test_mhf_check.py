@@ -8,7 +8,7 @@ import pytest
 
 from outrider.dns.answers import DnsTemporary, NoSuchDomain
 from outrider.dns.resolver import DnsResolver, ResolverSettings
-from outrider.holding.mhf_check import CannotTell, Claim, Finding, HolderCheck, is_facility_name
+from outrider.holding.incoming.mhf_check import CannotTell, Claim, Finding, HolderCheck, is_facility_name
 from outrider.holding.web import CallFailed
 from outrider.model.address import Domain
 from outrider.runtime.incoming_parts import FacilityDns

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from outrider.holding.mis import Facilities, InformationService
+from outrider.holding.policies.mis import Facilities, InformationService
 from outrider.holding.web import WebRequest, WebResponse
 from outrider.model.address import Domain
 from outrider.protocols.amdp.report import PolicyReport

@@ -15,18 +15,18 @@ from outrider.config.amdp_schema import Amdp, AmdpHolding, AmdpOutgoing, AmdpRol
 from outrider.config.schema import Relay
 from outrider.delivery.interface import Job
 from outrider.delivery.pipe import account_named
-from outrider.holding.account_store import AccountStore, AccountThread
-from outrider.holding.handing_in import HandingIn
-from outrider.holding.outgoing import (
+from outrider.holding.incoming.refusals import _CODES, _TEXTS, LANGUAGES, refusal
+from outrider.holding.outgoing.account_store import AccountStore, AccountThread
+from outrider.holding.outgoing.gateway import (
     OutgoingGateway,
     OutgoingParts,
     OutgoingSettingsError,
     facility_route,
     language_of,
 )
-from outrider.holding.outgoing_terms import OutgoingTerms, read_terms
-from outrider.holding.refusals import _CODES, _TEXTS, LANGUAGES, refusal
-from outrider.holding.scanning import CommandScanner
+from outrider.holding.outgoing.handing_in import HandingIn
+from outrider.holding.outgoing.outgoing_terms import OutgoingTerms, read_terms
+from outrider.holding.outgoing.scanning import CommandScanner
 from outrider.identity.credentials import parse_users
 from outrider.model.address import parse_address
 from outrider.model.content import inline_content

@@ -8,9 +8,9 @@ from dataclasses import fields
 
 import pytest
 
-from outrider.holding.page_html import Html, Page, document, element, escaped, filled, joined, shown
-from outrider.holding.page_texts import LANGUAGES, Texts, texts_for
-from outrider.holding.page_values import size_words
+from outrider.holding.pages.html import Html, Page, document, element, escaped, filled, joined, shown
+from outrider.holding.pages.texts import LANGUAGES, Texts, texts_for
+from outrider.holding.pages.values import size_words
 
 ENGLISH = LANGUAGES["en"]
 

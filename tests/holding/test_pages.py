@@ -11,9 +11,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from outrider.holding.page_source import ListedAttachment, PageBusy, Proof
-from outrider.holding.page_style import STYLE
-from outrider.holding.pages import RetrievalPages
+from outrider.holding.pages.retrieval import RetrievalPages
+from outrider.holding.pages.source import ListedAttachment, PageBusy, Proof
+from outrider.holding.pages.style import STYLE
 from outrider.holding.web import WebResponse
 from tests.holding.page_support import (
     HOST,

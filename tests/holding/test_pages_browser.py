@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from outrider.config.amdp_schema import AmdpHolding
-from outrider.holding.page_source import ListedAttachment, Proof
-from outrider.holding.pages import RetrievalPages
+from outrider.holding.pages.retrieval import RetrievalPages
+from outrider.holding.pages.source import ListedAttachment, Proof
 from outrider.holding.web import WebService
 from outrider.protocols.amdp.digest import digest_of
 from outrider.protocols.amdp.envelope import retrieval_link

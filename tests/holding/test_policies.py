@@ -10,8 +10,15 @@ from ipaddress import ip_address
 
 import pytest
 
-from outrider.holding import policies
-from outrider.holding.policies import FAILED_S, GIVE_UP_S, NONE_S, STALE_S, PolicyDirectory, PolicyUnknown
+from outrider.holding.policies import directory as policies
+from outrider.holding.policies.directory import (
+    FAILED_S,
+    GIVE_UP_S,
+    NONE_S,
+    STALE_S,
+    PolicyDirectory,
+    PolicyUnknown,
+)
 from outrider.holding.web import CallAnswer, CallFailed, StreamedAnswer, WebResponse
 from outrider.model.address import Domain
 from outrider.protocols.amdp.report_reader import MAX_OCTETS

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from outrider.holding.postage import Redeemed, Refused, Why
-from outrider.holding.postage_ledger import OrderRefused, PostageLedger
+from outrider.holding.postage.ledger import OrderRefused, PostageLedger
+from outrider.holding.postage.provider_interface import Redeemed, Refused, Why
 from outrider.tables.database import PostgresDatabase, SqliteDatabase
 from tests.holding.postage_rig import NOW, ORDER, SPENDING, ledger_on, serials
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from outrider.holding.postage import PostageUnavailable
-from outrider.holding.postage_ledger import LedgerThread, Order, PostageLedger
-from outrider.holding.postage_observer import SilentPostage
-from outrider.holding.postage_provider import LedgerProvider
+from outrider.holding.postage.ledger import LedgerThread, Order, PostageLedger
+from outrider.holding.postage.observer import SilentPostage
+from outrider.holding.postage.provider import LedgerProvider
+from outrider.holding.postage.provider_interface import PostageUnavailable
 from outrider.model.result import Kind
 from outrider.protocols.amdp.callback import ACKNOWLEDGE_PATH, AcknowledgementAnswers, Done
 from outrider.protocols.amdp.json_forms import encode

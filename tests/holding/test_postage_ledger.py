@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.postage import Redeemed, Refused, Why
-from outrider.holding.postage_books import BookError
-from outrider.holding.postage_ledger import LONGEST_S, OrderRefused, PostageLedger
-from outrider.holding.postage_receipt import UnprovenReceipt
-from outrider.holding.postage_tables import MAX_BALANCE, State
+from outrider.holding.postage.books import BookError
+from outrider.holding.postage.ledger import LONGEST_S, OrderRefused, PostageLedger
+from outrider.holding.postage.provider_interface import Redeemed, Refused, Why
+from outrider.holding.postage.receipt import UnprovenReceipt
+from outrider.holding.postage.tables import MAX_BALANCE, State
 from outrider.tables.database import PostgresDatabase, SqliteDatabase, StoreUnavailable
 from tests.holding.postage_rig import DAY, ID, KEY, NOW, ORDER, ledger_on, serials, sold, spent
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outrider.holding.postage_receipt import (
+from outrider.holding.postage.receipt import (
     MAX_RECEIPT,
     Receipt,
     ReceiptError,

@@ -13,13 +13,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from outrider.holding import postage_forms as forms
-from outrider.holding.postage import Bill, NotPaid, Paid, PostageUnavailable, Redeemed, Refused, payee_of
-from outrider.holding.postage_ledger import LedgerThread
-from outrider.holding.postage_observer import SilentPostage
-from outrider.holding.postage_payer import LedgerPayer, PayingAccount
-from outrider.holding.postage_provider import LedgerProvider
-from outrider.holding.postage_service import GUESSES_A_MINUTE, PostageService
+from outrider.holding.postage import forms
+from outrider.holding.postage.ledger import LedgerThread
+from outrider.holding.postage.observer import SilentPostage
+from outrider.holding.postage.payer import LedgerPayer, PayingAccount
+from outrider.holding.postage.provider import LedgerProvider
+from outrider.holding.postage.provider_interface import (
+    Bill,
+    NotPaid,
+    Paid,
+    PostageUnavailable,
+    Redeemed,
+    Refused,
+    payee_of,
+)
+from outrider.holding.postage.service import GUESSES_A_MINUTE, PostageService
 from outrider.holding.web import CallAnswer, CallFailed, StreamedAnswer, WebRequest
 from outrider.protocols.amdp.json_forms import FormError
 from outrider.tables.database import SqliteDatabase

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from outrider.config.amdp_schema import Amdp, AmdpPolicy, AmdpPostage
 from outrider.config.schema import Policy, Rule
-from outrider.holding.published_policy import CLASS_FACT, denied_by_rules, published_report
+from outrider.holding.policies.published_policy import CLASS_FACT, denied_by_rules, published_report
 from outrider.model.address import Domain
 from outrider.model.facts import Fact, Facts, Provenance
 from outrider.model.verdict import Action

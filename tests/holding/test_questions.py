@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.arrival_store import Arrival, ArrivalState
-from outrider.holding.postage import PostageUnavailable, Redeemed, Refused, Why
-from outrider.holding.questions import MOST_STRANGERS, REST_S, HolderAway, Question, Refusal
+from outrider.holding.incoming.arrival_store import Arrival, ArrivalState
+from outrider.holding.incoming.questions import MOST_STRANGERS, REST_S, HolderAway, Question, Refusal
+from outrider.holding.postage.provider_interface import PostageUnavailable, Redeemed, Refused, Why
 from outrider.holding.web import CallFailed
 from outrider.model.address import parse_address
 from outrider.model.message import MessageId

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.subscriptions import Standing
+from outrider.holding.subscriptions.wishes import Standing
 from outrider.model.address import Address
 from outrider.model.result import Kind
 from outrider.protocols.amdp.mail_class import parse_class

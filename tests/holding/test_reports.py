@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outrider.holding.reports import Evidence, abuse_report, is_controlled_by, reported_headers
+from outrider.holding.incoming.reports import Evidence, abuse_report, is_controlled_by, reported_headers
 from outrider.model.address import parse_address
 from outrider.model.message import MessageId
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from outrider.holding.attachment_list import attachments_of
-from outrider.holding.sender_fields import SenderFields, sender_fields
+from outrider.holding.outgoing.sender_fields import SenderFields, sender_fields
+from outrider.holding.pages.attachment_list import attachments_of
 from outrider.model.address import parse_address
 
 ANN, BOB, CARL = (parse_address(f"{name}@alpha.example") for name in ("ann", "bob", "carl"))

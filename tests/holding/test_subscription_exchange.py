@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from outrider.holding.host_documents import HostKey
-from outrider.holding.peers import Peer, parse_peer
-from outrider.holding.subscription_exchange import REFUSALS_PER_DAY, read_change, speaks_for
-from outrider.holding.subscription_forms import (
+from outrider.holding.policies.host_documents import HostKey
+from outrider.holding.policies.peers import Peer, parse_peer
+from outrider.holding.subscriptions.exchange import REFUSALS_PER_DAY, read_change, speaks_for
+from outrider.holding.subscriptions.forms import (
     CHANGES_KIND,
     CHANGES_PATH,
     MOST_ADDRESSES,
@@ -26,7 +26,7 @@ from outrider.holding.subscription_forms import (
     Synchronise,
     Synchronised,
 )
-from outrider.holding.subscriptions import Standing, parse_subject
+from outrider.holding.subscriptions.wishes import Standing, parse_subject
 from outrider.holding.web import CallFailed
 from outrider.model.address import Domain, parse_address
 from tests.holding.subscription_peers import CHECK, STRANGER, LocalCaller, host

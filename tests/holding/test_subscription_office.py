@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from outrider.holding.subscription_office import GUESSES_PER_HOUR, network_of
-from outrider.holding.subscriptions import Standing
+from outrider.holding.subscriptions.office import GUESSES_PER_HOUR, network_of
+from outrider.holding.subscriptions.wishes import Standing
 from outrider.holding.web import WebResponse
 from outrider.lists.distribution import list_fields
 from outrider.lists.tokens import Tokens

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.subscription_store import (
+from outrider.holding.subscriptions.store import (
     LETTER_LEASE_S,
     LETTERS_PER_ADDRESS,
     RULES_PER_ADDRESS,
@@ -17,7 +17,7 @@ from outrider.holding.subscription_store import (
     Application,
     SubscriptionStore,
 )
-from outrider.holding.subscriptions import Rule, Standing, Subject
+from outrider.holding.subscriptions.wishes import Rule, Standing, Subject
 from outrider.lists.store import key_of
 from outrider.model.address import parse_address
 from outrider.tables.database import PostgresDatabase, SqliteDatabase
@@ -141,7 +141,7 @@ def test_one_person_has_no_more_rules_than_anybody_needs(
     store: SubscriptionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert RULES_PER_ADDRESS >= 100
-    monkeypatch.setattr("outrider.holding.subscription_store.RULES_PER_ADDRESS", 3)
+    monkeypatch.setattr("outrider.holding.subscriptions.store.RULES_PER_ADDRESS", 3)
     done = [
         store.set(ANN, Subject(f"s{number}.example", "*"), Standing.DENY, "test", NOW) for number in range(5)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from outrider.holding.subscriptions import (
+from outrider.holding.subscriptions.wishes import (
     Rule,
     RuleError,
     Standing,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.observer import FacilityObserver
+from outrider.holding.facility.observer import FacilityObserver
 from outrider.maillog.emitter import Emitter
 from outrider.maillog.holding_log import HoldingLog
 from outrider.maillog.metrics import Metrics

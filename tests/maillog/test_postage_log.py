@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.holding.postage_observer import PostageObserver
+from outrider.holding.postage.observer import PostageObserver
 from outrider.maillog.emitter import Emitter
 from outrider.maillog.metrics import Metrics
 from outrider.maillog.postage_log import PostageLog

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from outrider.config.amdp_schema import AmdpIncoming
-from outrider.holding.holders import Holders, HolderStore, HolderThread
-from outrider.holding.incoming import IncomingRules
+from outrider.holding.incoming.deciding import IncomingRules
+from outrider.holding.incoming.holders import Holders, HolderStore, HolderThread
 from outrider.model.address import parse_address, parse_domain
 from outrider.model.content import inline_content
 from outrider.model.reply import Reply

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from outrider.config.amdp_schema import AmdpIncoming
 from outrider.config.schema import Rule
-from outrider.holding.holders import REPEATS
+from outrider.holding.incoming.holders import REPEATS
 from outrider.model.address import parse_address, parse_domain
 from outrider.protocols.amdp.envelope import read_envelope
 from outrider.protocols.amdp.mail_class import parse_class, parse_pattern

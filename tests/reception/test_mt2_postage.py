@@ -17,11 +17,11 @@ from outrider.extensions.interface import Carried, EnvelopeFacts
 from outrider.extensions.oids import POSTAGE
 from outrider.extensions.postage import BUSY, NOT_GOOD, UNPAID, Postage
 from outrider.extensions.postage_office import purpose_of
-from outrider.holding.postage_forms import key_of
-from outrider.holding.postage_ledger import LedgerThread, Order, PostageLedger
-from outrider.holding.postage_mt2 import GIVEN_UP_AFTER_S, LedgerPostage
-from outrider.holding.postage_observer import SilentPostage
-from outrider.holding.postage_provider import LedgerProvider
+from outrider.holding.postage.forms import key_of
+from outrider.holding.postage.ledger import LedgerThread, Order, PostageLedger
+from outrider.holding.postage.mt2 import GIVEN_UP_AFTER_S, LedgerPostage
+from outrider.holding.postage.observer import SilentPostage
+from outrider.holding.postage.provider import LedgerProvider
 from outrider.message.objects.envelope import DeliveryExtension
 from outrider.protocols.mt2 import codes
 from outrider.protocols.mt2.codes import Result

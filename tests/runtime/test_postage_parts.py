@@ -14,9 +14,9 @@ import pytest
 from tests.holding.postage_rig import DAY, ID, KEY, NOW, ORDER, SECRET
 
 from outrider.config.schema import Config
-from outrider.holding.postage import Bill, NotPaid, Redeemed, Spending
-from outrider.holding.postage_ledger import PostageLedger
-from outrider.holding.postage_observer import SilentPostage
+from outrider.holding.postage.ledger import PostageLedger
+from outrider.holding.postage.observer import SilentPostage
+from outrider.holding.postage.provider_interface import Bill, NotPaid, Redeemed, Spending
 from outrider.holding.web import WebCaller
 from outrider.runtime.assembly import Assembly
 from outrider.runtime.payment_plugins import NoCaller
@@ -144,7 +144,7 @@ def test_settings_that_do_not_fit(postage: dict[str, object], extension: dict[st
 
 
 PACKAGE = """
-from outrider.holding.postage import NotPaid
+from outrider.holding.postage.provider_interface import NotPaid
 
 class Payer:
     async def pay(self, bill, now):

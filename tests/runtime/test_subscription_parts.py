@@ -17,7 +17,7 @@ from tests.system.sites import site
 
 from outrider.config.loader import load
 from outrider.config.problems import ConfigError
-from outrider.holding.subscription_observer import NullSubscriptionObserver
+from outrider.holding.subscriptions.observer import NullSubscriptionObserver
 from outrider.holding.web import WebRequest
 from outrider.identity.certificate_authority import CertificateAuthority
 from outrider.maillog.emitter import Emitter

@@ -80,7 +80,7 @@ def fetch(config_path: Path, domain: str, as_json: bool) -> None:
 
     Exit code 1 when it has none or cannot be reached.
     """
-    from outrider.holding.policies import PolicyDirectory
+    from outrider.holding.policies.directory import PolicyDirectory
     from outrider.holding.web import CallFailed
     from outrider.runtime.amdp_trial import calling
 

@@ -14,8 +14,8 @@ import click
 from outrider.cli.options import config_option, json_option
 from outrider.cli.output import fail, print_rows
 from outrider.cli.tables import opened, prepared
-from outrider.holding.classification_store import KeptReport, open_classification_store
-from outrider.holding.subscriptions import canonical_pattern
+from outrider.holding.classification.store import KeptReport, open_classification_store
+from outrider.holding.subscriptions.wishes import canonical_pattern
 from outrider.model.address import AddressError, Domain, parse_domain
 from outrider.protocols.amdp.mail_class import ClassError
 from outrider.runtime.assembly import Assembly
@@ -47,9 +47,9 @@ def show(config_path: Path, domain: str, as_json: bool) -> None:
 
 
 async def _ask(assembly: Assembly, domain: Domain) -> dict[str, Any]:
-    from outrider.holding.classification import ClassDirectory, DirectoryParts
-    from outrider.holding.peers import parse_peer
-    from outrider.holding.subscription_observer import NullSubscriptionObserver
+    from outrider.holding.classification.directory import ClassDirectory, DirectoryParts
+    from outrider.holding.policies.peers import parse_peer
+    from outrider.holding.subscriptions.observer import NullSubscriptionObserver
     from outrider.runtime.amdp_trial import calling
     from outrider.runtime.subscription_parts import StoresCheck
 

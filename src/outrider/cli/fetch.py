@@ -20,8 +20,7 @@ import click
 from outrider.cli.fetch_maildir import MailFolder, mailbox_lines, name_for, read_regular, write_all
 from outrider.cli.options import json_option
 from outrider.cli.output import fail, print_rows
-from outrider.holding.attachment_list import attachments_of
-from outrider.holding.mailbox_envelopes import (
+from outrider.holding.incoming.mailbox_envelopes import (
     MAX_ENVELOPE,
     Announced,
     HolderAwayError,
@@ -31,6 +30,7 @@ from outrider.holding.mailbox_envelopes import (
     replacing_headers,
     retrieve,
 )
+from outrider.holding.pages.attachment_list import attachments_of
 from outrider.holding.web import WebCaller
 from outrider.message.dates import format_date
 from outrider.message.summary import displayable

@@ -14,11 +14,11 @@ from outrider.cli.asking import ask
 from outrider.cli.options import config_option, json_option
 from outrider.cli.output import fail, print_rows
 from outrider.cli.tables import opened, prepared
-from outrider.holding.held_errands import REFUND
-from outrider.holding.held_records import HeldCopy, Listed
-from outrider.holding.held_store import HeldStore, open_held_store
-from outrider.holding.held_upkeep import add_errand, copies, extend, listed, one_listed
-from outrider.holding.held_upkeep import withdraw as withdraw_copies
+from outrider.holding.facility.held_errands import REFUND
+from outrider.holding.facility.held_records import HeldCopy, Listed
+from outrider.holding.facility.held_store import HeldStore, open_held_store
+from outrider.holding.facility.held_upkeep import add_errand, copies, extend, listed, one_listed
+from outrider.holding.facility.held_upkeep import withdraw as withdraw_copies
 from outrider.message.summary import displayable
 from outrider.runtime.commands import moment
 

@@ -13,9 +13,9 @@ import click
 from outrider.cli.options import config_option, json_option
 from outrider.cli.output import fail, print_rows
 from outrider.cli.tables import opened, prepared
-from outrider.holding.postage_books import BookError, PostageBooks, shown
-from outrider.holding.postage_forms import key_of
-from outrider.holding.postage_tables import Account, KnownReceipt
+from outrider.holding.postage.books import BookError, PostageBooks, shown
+from outrider.holding.postage.forms import key_of
+from outrider.holding.postage.tables import Account, KnownReceipt
 from outrider.model.address import AddressError, parse_domain
 from outrider.protocols.amdp.prices import PriceError, parse_price
 from outrider.runtime.commands import moment

@@ -14,8 +14,8 @@ import click
 from outrider.cli.options import config_option, json_option
 from outrider.cli.output import fail, print_rows
 from outrider.cli.tables import address_or_fail, opened, prepared
-from outrider.holding.subscription_store import BATCH, SubscriptionStore, open_subscription_store
-from outrider.holding.subscriptions import Rule, RuleError, Standing, parse_subject
+from outrider.holding.subscriptions.store import BATCH, SubscriptionStore, open_subscription_store
+from outrider.holding.subscriptions.wishes import Rule, RuleError, Standing, parse_subject
 from outrider.model.address import AddressError, Domain, parse_domain
 from outrider.runtime.assembly import Assembly
 from outrider.runtime.commands import moment
@@ -110,10 +110,10 @@ def synchronise(
 async def _synchronise(
     assembly: Assembly, domain: Domain, server: str, sender: str, mail_class: str, addresses: list[str]
 ) -> tuple[bool, list[dict[str, str]]]:
-    from outrider.holding.peers import parse_peer
-    from outrider.holding.policies import PolicyDirectory
-    from outrider.holding.subscription_client import Submission
-    from outrider.holding.subscription_client import synchronise as submit
+    from outrider.holding.policies.directory import PolicyDirectory
+    from outrider.holding.policies.peers import parse_peer
+    from outrider.holding.subscriptions.client import Submission
+    from outrider.holding.subscriptions.client import synchronise as submit
     from outrider.holding.web import CallFailed
     from outrider.runtime.amdp_trial import calling
     from outrider.runtime.subscription_names import host_key, speaking_names

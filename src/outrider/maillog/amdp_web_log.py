@@ -1,5 +1,5 @@
 """AMDP's web services and the policies of others, as log lines and counters (has the methods of
-`net.amdp_web_server.AmdpWebObserver` and `holding.policies.PolicyObserver`).
+`net.amdp_web_server.AmdpWebObserver` and `holding.policies.directory.PolicyObserver`).
 
 Never a path, a query or a field: they hold secrets.
 """

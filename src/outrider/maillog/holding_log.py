@@ -1,4 +1,4 @@
-"""What the holding facility does, as log lines and counters (implements `holding.observer`)."""
+"""What the holding facility does, as log lines and counters (implements `holding.facility.observer`)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What the incoming gateway of AMDP does, as log lines and counters (implements
-`holding.incoming_observer`)."""
+`holding.incoming.observer`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What postage does, as log lines and counters (implements `holding.postage_observer`)."""
+"""What postage does, as log lines and counters (implements `holding.postage.observer`)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What subscriptions and classification do, as log lines and counters (implements
-`holding.subscription_observer`)."""
+`holding.subscriptions.observer`)."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from outrider.config.loader import load
-from outrider.holding.held_records import CopyState, HeldCopy
-from outrider.holding.postage_forms import key_of
+from outrider.holding.facility.held_records import CopyState, HeldCopy
+from outrider.holding.postage.forms import key_of
 from outrider.message.dates import format_date
 from outrider.model.address import Domain, parse_address
 from outrider.playground.amdp_liar import liar

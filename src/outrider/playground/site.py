@@ -15,9 +15,9 @@ from typing import Any
 from outrider.config.loader import load
 from outrider.extension_state.choices import open_extension_store
 from outrider.extension_state.store import ExtensionStore
-from outrider.holding.held_records import HeldCopy
-from outrider.holding.held_store import open_held_store
-from outrider.holding.held_upkeep import copies
+from outrider.holding.facility.held_records import HeldCopy
+from outrider.holding.facility.held_store import open_held_store
+from outrider.holding.facility.held_upkeep import copies
 from outrider.playground.packages import packages
 from outrider.runtime.control import CommandRefused, NoServer, call
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from outrider.holding.holders import Admission, Holders
-from outrider.holding.incoming import PAYS_ANY, IncomingRules, Standing, is_listed
+from outrider.holding.incoming.deciding import PAYS_ANY, IncomingRules, Standing, is_listed
+from outrider.holding.incoming.holders import Admission, Holders
 from outrider.model.address import Address
 from outrider.model.content import Content
 from outrider.model.reply import Reply

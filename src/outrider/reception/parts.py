@@ -40,7 +40,7 @@ class ListRefusals(Protocol):
 
 class SubmissionDesk(Protocol):
     """What AMDP's outgoing gateway and holding facility say to mail that is submitted or to be held
-    (AMDP-1, AMDP-2; `holding.outgoing` implements it)."""
+    (AMDP-1, AMDP-2; `holding.outgoing.gateway` implements it)."""
 
     corrects_from: bool
     """A From that is not the account's is corrected, so that it need not be refused before."""

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from outrider.config.schema import Config, Listener
 from outrider.config.source_map import Path as KeyPath
-from outrider.holding.published_policy import published_report
+from outrider.holding.policies.published_policy import published_report
 from outrider.model.address import Domain, parse_domain
 from outrider.policy.policy import CompiledPolicy
 from outrider.protocols.amdp.report import PolicyReport, lint

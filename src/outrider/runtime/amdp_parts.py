@@ -12,11 +12,11 @@ from outrider.delivery.interface import EnvelopeWatch, FreshMail, LocalTransport
 from outrider.delivery.reports import Reporting
 from outrider.dns.resolver import DnsResolver
 from outrider.extensions.postage_office import PostageOffice
-from outrider.holding.exchangers import DnsExchangers
-from outrider.holding.expiry import Caretaker
-from outrider.holding.pages import RetrievalPages
-from outrider.holding.postage import Payer, PostageProvider
-from outrider.holding.published_policy import published_report
+from outrider.holding.facility.exchangers import DnsExchangers
+from outrider.holding.facility.expiry import Caretaker
+from outrider.holding.pages.retrieval import RetrievalPages
+from outrider.holding.policies.published_policy import published_report
+from outrider.holding.postage.provider_interface import Payer, PostageProvider
 from outrider.holding.web import WebService
 from outrider.maillog.amdp_web_log import AmdpWebLog
 from outrider.maillog.holding_log import HoldingLog

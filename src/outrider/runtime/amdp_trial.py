@@ -15,10 +15,10 @@ from enum import Enum
 from ipaddress import ip_address
 
 from outrider.dns.resolver import DnsResolver
-from outrider.holding.mhf_check import CannotTell, Claim, HolderCheck
-from outrider.holding.mis import own_facility
-from outrider.holding.policies import PolicyDirectory
-from outrider.holding.published_policy import information_host
+from outrider.holding.incoming.mhf_check import CannotTell, Claim, HolderCheck
+from outrider.holding.policies.directory import PolicyDirectory
+from outrider.holding.policies.mis import own_facility
+from outrider.holding.policies.published_policy import information_host
 from outrider.holding.web import CallFailed, IPAddress, WebCaller
 from outrider.model.address import Domain
 from outrider.protocols.amdp.report import PolicyReport, lint, write_report

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from outrider.config.schema import Config
-from outrider.holding.outgoing import facility_route
+from outrider.holding.outgoing.gateway import facility_route
 from outrider.protocols.amdp.mail_class import ClassError, parse_class
 from outrider.routing.ways import WayError, parse_way, split_command
 from outrider.runtime.amtp_checks import Fault

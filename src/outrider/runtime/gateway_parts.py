@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 
 from outrider.delivery.pipe import account_named
-from outrider.holding.account_store import AccountThread, open_accounts
-from outrider.holding.handing_in import HandingIn
-from outrider.holding.holders import Holders, HolderThread, open_holders
-from outrider.holding.incoming import IncomingRules
-from outrider.holding.outgoing import OutgoingGateway, OutgoingParts, facility_route, own_domains
-from outrider.holding.scanning import CommandScanner
+from outrider.holding.incoming.deciding import IncomingRules
+from outrider.holding.incoming.holders import Holders, HolderThread, open_holders
+from outrider.holding.outgoing.account_store import AccountThread, open_accounts
+from outrider.holding.outgoing.gateway import OutgoingGateway, OutgoingParts, facility_route, own_domains
+from outrider.holding.outgoing.handing_in import HandingIn
+from outrider.holding.outgoing.scanning import CommandScanner
 from outrider.net.server_limits import LoadGauge
 from outrider.protocols.amdp.report import PolicyReport
 from outrider.reception.amdp_envelopes import EnvelopeDesk

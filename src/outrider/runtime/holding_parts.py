@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 from outrider.delivery.interface import FreshMail, LocalTransport
 from outrider.delivery.reports import Reporting
-from outrider.holding.envelope_watch import EnvelopeWatch
-from outrider.holding.exchangers import Exchangers
-from outrider.holding.expiry import Caretaker, Caretaking
-from outrider.holding.facility import Facility, FacilityParts
-from outrider.holding.facility_pages import HeldPages
-from outrider.holding.guesses import Guesses
-from outrider.holding.held_errands import ErrandMaker, ErrandRunner, RunnerParts
-from outrider.holding.held_records import CopyIds
-from outrider.holding.held_store import open_held_store
-from outrider.holding.held_thread import HeldThreads
-from outrider.holding.hold_policy import Policies
-from outrider.holding.hold_transport import HoldParts, HoldTransport
-from outrider.holding.observer import FacilityObserver
-from outrider.holding.postage import Payer
+from outrider.holding.facility.envelope_watch import EnvelopeWatch
+from outrider.holding.facility.exchangers import Exchangers
+from outrider.holding.facility.expiry import Caretaker, Caretaking
+from outrider.holding.facility.facility_pages import HeldPages
+from outrider.holding.facility.guesses import Guesses
+from outrider.holding.facility.held_errands import ErrandMaker, ErrandRunner, RunnerParts
+from outrider.holding.facility.held_records import CopyIds
+from outrider.holding.facility.held_store import open_held_store
+from outrider.holding.facility.held_thread import HeldThreads
+from outrider.holding.facility.hold_policy import Policies
+from outrider.holding.facility.hold_transport import HoldParts, HoldTransport
+from outrider.holding.facility.observer import FacilityObserver
+from outrider.holding.facility.service import Facility, FacilityParts
+from outrider.holding.postage.provider_interface import Payer
 from outrider.lists.mailing import Mailing
 from outrider.protocols.amdp.identifiers import OCTETS, identifier
 from outrider.runtime.assembly import Assembly
@@ -51,13 +51,13 @@ class HoldingSurroundings:
     fresh: FreshMail | None
     """None: nothing is delivered now."""
     policies: Policies
-    """`holding.policies.PolicyDirectory`."""
+    """`holding.policies.directory.PolicyDirectory`."""
     observer: FacilityObserver
     owner: str
     """Names this worker and its spool: the name that its spool has."""
     payer: Payer | None = None
     exchangers: Exchangers | None = None
-    """For [amdp.holding] only_contacted: `holding.exchangers.DnsExchangers`."""
+    """For [amdp.holding] only_contacted: `holding.facility.exchangers.DnsExchangers`."""
     clock: Callable[[], float] = time.time
 
 

@@ -12,20 +12,26 @@ from ipaddress import IPv4Address, IPv6Address
 from outrider.delivery.interface import LocalTransport
 from outrider.delivery.lookup import LookupTemporary, NoRecords, NoSuchName, Unusable
 from outrider.dns.answers import DnsError, DnsTemporary, NoData, NoSuchDomain, Resolver
-from outrider.holding.abuse import AbuseDesk
-from outrider.holding.arrival_store import ArrivalStore, open_arrivals
-from outrider.holding.callback_transport import CallbackParts, CallbackTransport, Classes, Gate, Spreading
-from outrider.holding.classification import Classes as ClassDirectory
-from outrider.holding.fetch_transport import FetchParts, FetchTransport
-from outrider.holding.incoming import IncomingRules
-from outrider.holding.incoming_messages import Making
-from outrider.holding.incoming_observer import IncomingObserver
-from outrider.holding.ledger import Arrivals
-from outrider.holding.mhf_check import AddressNames, HolderCheck, NameAddresses
-from outrider.holding.postage import PostageProvider
-from outrider.holding.questions import REST_S, Questions, QuestionTerms
-from outrider.holding.receipt_transport import ReceiptParts, ReceiptTransport
-from outrider.holding.subscriptions import Wishes
+from outrider.holding.classification.directory import Classes as ClassDirectory
+from outrider.holding.incoming.abuse import AbuseDesk
+from outrider.holding.incoming.arrival_store import ArrivalStore, open_arrivals
+from outrider.holding.incoming.callback_transport import (
+    CallbackParts,
+    CallbackTransport,
+    Classes,
+    Gate,
+    Spreading,
+)
+from outrider.holding.incoming.deciding import IncomingRules
+from outrider.holding.incoming.fetch_transport import FetchParts, FetchTransport
+from outrider.holding.incoming.ledger import Arrivals
+from outrider.holding.incoming.messages import Making
+from outrider.holding.incoming.mhf_check import AddressNames, HolderCheck, NameAddresses
+from outrider.holding.incoming.observer import IncomingObserver
+from outrider.holding.incoming.questions import REST_S, Questions, QuestionTerms
+from outrider.holding.incoming.receipt_transport import ReceiptParts, ReceiptTransport
+from outrider.holding.postage.provider_interface import PostageProvider
+from outrider.holding.subscriptions.wishes import Wishes
 from outrider.holding.web import WebCaller
 from outrider.lists.mailing import Mailing
 from outrider.model.address import Address, AddressError, parse_address

@@ -7,8 +7,8 @@ import time
 from ipaddress import ip_address, ip_network
 
 from outrider.config.schema import Config
-from outrider.holding.mis import Facilities, InformationService
-from outrider.holding.policies import PolicyDirectory, PolicyObserver
+from outrider.holding.policies.directory import PolicyDirectory, PolicyObserver
+from outrider.holding.policies.mis import Facilities, InformationService
 from outrider.holding.web import WebCaller, WebService
 from outrider.runtime.amdp_checks import own_reports
 from outrider.runtime.assembly import Assembly

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import cast
 
 from outrider.config.amdp_schema import AmdpPostage
-from outrider.holding.postage import GROUP, Payer, Payment, PaymentFactory, PostageProvider
+from outrider.holding.postage.provider_interface import GROUP, Payer, Payment, PaymentFactory, PostageProvider
 from outrider.holding.web import CallAnswer, CallFailed, StreamedAnswer, WebCaller
 
 OWN = ("none", "ledger")

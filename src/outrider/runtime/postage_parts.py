@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Final
 
 from outrider.config.schema import Config
-from outrider.holding.postage import Payer, PayerByMethod, PostageProvider, PostageUnavailable
-from outrider.holding.postage_ledger import LedgerThread, PostageLedger
-from outrider.holding.postage_mt2 import FindTransfer, LedgerPostage
-from outrider.holding.postage_observer import PostageObserver
-from outrider.holding.postage_payer import LedgerPayer
-from outrider.holding.postage_provider import LedgerProvider
-from outrider.holding.postage_service import PostageService
+from outrider.holding.postage.ledger import LedgerThread, PostageLedger
+from outrider.holding.postage.mt2 import FindTransfer, LedgerPostage
+from outrider.holding.postage.observer import PostageObserver
+from outrider.holding.postage.payer import LedgerPayer
+from outrider.holding.postage.provider import LedgerProvider
+from outrider.holding.postage.provider_interface import (
+    Payer,
+    PayerByMethod,
+    PostageProvider,
+    PostageUnavailable,
+)
+from outrider.holding.postage.service import PostageService
 from outrider.holding.web import WebCaller
 from outrider.protocols.amdp.identifiers import OCTETS, identifier
 from outrider.protocols.amdp.prices import parse_price

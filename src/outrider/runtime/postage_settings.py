@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from outrider.config.schema import Config
-from outrider.holding.postage_forms import SECRET_LENGTH, key_of
-from outrider.holding.postage_payer import PayingAccount
-from outrider.holding.postage_receipt import is_currency, is_domain
+from outrider.holding.postage.forms import SECRET_LENGTH, key_of
+from outrider.holding.postage.payer import PayingAccount
+from outrider.holding.postage.receipt import is_currency, is_domain
 from outrider.protocols.amdp.json_forms import FormError
 from outrider.protocols.amdp.prices import PriceError, parse_price
 from outrider.runtime.payment_plugins import NoCaller, plugged_payers, plugged_provider

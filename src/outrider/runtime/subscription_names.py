@@ -9,11 +9,11 @@ from pathlib import Path
 from cryptography import x509
 
 from outrider.config.schema import Config
-from outrider.holding.classification_service import read_vouched
-from outrider.holding.host_documents import HostKey
-from outrider.holding.peers import parse_peer
-from outrider.holding.published_policy import service_at
-from outrider.holding.subscription_pages import ROOT
+from outrider.holding.classification.service import read_vouched
+from outrider.holding.policies.host_documents import HostKey
+from outrider.holding.policies.peers import parse_peer
+from outrider.holding.policies.published_policy import service_at
+from outrider.holding.subscriptions.pages import ROOT
 from outrider.model.address import AddressError, Domain, parse_domain
 from outrider.runtime.amtp_checks import Fault
 

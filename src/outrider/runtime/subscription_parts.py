@@ -10,19 +10,19 @@ from pathlib import Path
 
 from outrider.config.schema import Config
 from outrider.delivery.interface import FreshMail
-from outrider.holding.classification import ClassDirectory, Classes, DirectoryParts
-from outrider.holding.classification_service import ClassificationService, ServiceParts, read_vouched
-from outrider.holding.classification_store import ClassificationStoreThread, open_classification_store
-from outrider.holding.host_documents import HostCheck, HostKey
-from outrider.holding.peers import parse_peer
-from outrider.holding.published_policy import information_host
-from outrider.holding.subscription_api import SubscriptionApi
-from outrider.holding.subscription_exchange import ExchangeParts, SubscriptionExchange
-from outrider.holding.subscription_observer import SubscriptionObserver
-from outrider.holding.subscription_office import OfficeParts, SubscriptionOffice
-from outrider.holding.subscription_pages import SubscriptionPages
-from outrider.holding.subscription_store import SubscriptionStoreThread, open_subscription_store
-from outrider.holding.subscriptions import Wishes
+from outrider.holding.classification.directory import ClassDirectory, Classes, DirectoryParts
+from outrider.holding.classification.service import ClassificationService, ServiceParts, read_vouched
+from outrider.holding.classification.store import ClassificationStoreThread, open_classification_store
+from outrider.holding.policies.host_documents import HostCheck, HostKey
+from outrider.holding.policies.peers import parse_peer
+from outrider.holding.policies.published_policy import information_host
+from outrider.holding.subscriptions.api import SubscriptionApi
+from outrider.holding.subscriptions.exchange import ExchangeParts, SubscriptionExchange
+from outrider.holding.subscriptions.observer import SubscriptionObserver
+from outrider.holding.subscriptions.office import OfficeParts, SubscriptionOffice
+from outrider.holding.subscriptions.pages import SubscriptionPages
+from outrider.holding.subscriptions.store import SubscriptionStoreThread, open_subscription_store
+from outrider.holding.subscriptions.wishes import Wishes
 from outrider.holding.web import WebCaller, WebService
 from outrider.identity.authorities import CaStores
 from outrider.identity.server_tls import TlsRefusal, verify_server

@@ -1,0 +1,1 @@
+"""Who is what: the word of chosen services on senders' classes."""

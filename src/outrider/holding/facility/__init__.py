@@ -1,0 +1,1 @@
+"""The holding facility (MHF): keeps messages until they are asked for."""

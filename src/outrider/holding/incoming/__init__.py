@@ -1,0 +1,1 @@
+"""The incoming gateway (IMG): envelopes are called back, messages fetched."""

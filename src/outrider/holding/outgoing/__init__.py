@@ -1,0 +1,1 @@
+"""The outgoing gateway (OMG): what users hand in."""

@@ -1,0 +1,1 @@
+"""The information service (MIS), and what others publish."""

@@ -1,0 +1,1 @@
+"""Postage: receipts that are paid for, redeemed once, and paid back."""

@@ -1,0 +1,1 @@
+"""The subscription service: what people wish to get."""
