@@ -18,15 +18,19 @@ class Row:
 
     refused: str = ""
     """Why it is returned to its sender, as the report says; "" where it is carried."""
+    source: str = ""
+    """What it is refused by."""
     code: bool = True
     """Its Mail Policy Code arrives."""
 
 
 AGAIN = "Mail from a public AMTP connection is not passed on over another"
+FETCHED = "only mail of this facility's own outgoing gateways is held"
 
 ROWS: dict[tuple[str, str], Row] = {(came, goes): Row() for came in PROTOCOLS for goes in PROTOCOLS}
 for again in ("amtp", "amdp"):  # what is held is fetched over a public connection
-    ROWS["amtp", again] = Row(refused=AGAIN)
+    ROWS["amtp", again] = Row(refused=AGAIN, source="AMTP-18")
+ROWS["amdp", "amdp"] = Row(refused=FETCHED, source="AMDP-2")
 
 
 def table() -> str:
@@ -42,7 +46,7 @@ def table() -> str:
 
 def _cell(row: Row) -> str:
     if row.refused:
-        return f"refused: {row.refused} (AMTP-18)"
+        return f"refused: {row.refused} ({row.source})"
     return "every octet" + (", code" if row.code else ", no code")
 
 
