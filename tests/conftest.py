@@ -5,6 +5,7 @@
 - `--results FILE` records every outcome with the ids as JSON, together with a fingerprint of sources and
   tests, for `tools/requirements_index.py`. `make test` passes it; it also makes a skipped test an error.
 - A failing test shows what the peer servers logged while it ran.
+- No example of Hypothesis is held to a time: how long one takes says what else the machine does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tools.requirements_index import fingerprint, known_ids
 
 # A failed assertion in what tests share shows its values too.
@@ -25,6 +27,8 @@ from tests.peers import records  # noqa: E402
 pytest_plugins = ["tests.peers.fixtures"]
 
 MOST_IDS = 3
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -27,7 +27,7 @@ from tests.peers.images import STORE, PeerSetupError, image, require_root
 from tests.peers.warden import WARDEN, end_all, processes_below
 
 # Machines that run the tests are small and shared; a peer that is not up by then will not be.
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 # Users of the peer servers, known only inside the rooms. Names and homes are the distribution's.
 USERS = {
