@@ -83,8 +83,8 @@ def test_under_load(tmp_path: Path, jump_s: float) -> None:
         wait_until(
             lambda: ledger.counts(server)["ready"] + ledger.counts(server)["active"] == 0, "mail to go on"
         )
-        # What is under way at that moment may go twice. With the clock set on leases end early; with the clock
-        # set back, one that is written by the new time looks ended to whoever read the old time just before.
+        # What is under way at that moment may go twice. With the clock set on leases end early; with it set
+        # back, one that is written by the new time looks ended to whoever read the old time just before.
         account = check_account(server, load, sink, 1)
         assert account.duplicates <= UNDER_WAY or jump_s > 0
     publish("SEC-95", "clock set on or back, an hour or a day", "SQLite", account.figures(1))
