@@ -65,8 +65,9 @@ def buy_all(where: str, first: int, last: int, pipe: Connection) -> None:
 
 
 def _from(first: int) -> Any:
+    """Serial numbers that the other process does not draw."""
     numbers = serials()
-    for _ in range(first + 1000):
+    for _ in range(100 * first + 1000):
         numbers()
     return numbers
 
