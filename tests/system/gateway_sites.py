@@ -22,6 +22,9 @@ from tests.system.sites import Settings
 
 PROTOCOLS = ("smtp", "qmtp", "amtp", "mt2", "amdp")
 SITES = ("origin", "hub", "sink")
+LOOP = "loop.example"
+"""A domain that hub sends on to sink by SMTP, and sink to hub by MT2."""
+MOST_HOPS = 12
 HELD_FOR_ORIGIN = "mhf-2.origin.example"
 
 
@@ -85,6 +88,7 @@ def _site(
             "field_from": ["127.0.0.0/8"],
         },
         amdp={"roles": ["omg", "mhf", "mis", "img"], "incoming": {"window": 0}},
+        limits={"hops": MOST_HOPS},
     )
     for protocol in ("qmtp", "amtp", "amdp"):
         settings["listeners"].append({"protocol": protocol, "address": address})
@@ -103,8 +107,10 @@ def gateway(authority: CertificateAuthority) -> Iterator[Gateway]:
         settings = {
             "origin": _site("origin", address["origin"], authority, names, _ways("hub", address["hub"])),
             "hub": _site("hub", address["hub"], authority, names, _ways("sink", address["sink"])),
-            "sink": _site("sink", address["sink"], authority, names, {}),
+            "sink": _site("sink", address["sink"], authority, names, {LOOP: "mt2:mx.hub.example"}),
         }
+        settings["origin"]["routes"][LOOP] = f"qmtp:[{address['hub']}]:209"
+        settings["hub"]["routes"][LOOP] = "smtp:mx.sink.example:25"
         settings["hub"]["amdp"]["holding"] = {"names": {"origin.example": HELD_FOR_ORIGIN}}
         for protocol in PROTOCOLS:
             settings["hub"]["domains"][f"{protocol}.hub.example"] = {

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.peers.certificates import CertificateAuthority
+from tests.peers.outrider_server import OutriderServer
 from tests.peers.rooms import read_maildir, wait_until
 from tests.peers.tools import Swaks
 from tests.system.amtp_sites import CODE
 from tests.system.gateway_matrix import ROWS, table
-from tests.system.gateway_sites import Gateway, gateway
+from tests.system.gateway_sites import LOOP, MOST_HOPS, Gateway, gateway
 from tests.system.proving_sites import hand_over
 
 PAGE = Path(__file__).parents[2] / "docs" / "gateways.md"
@@ -67,6 +68,27 @@ def test_what_comes_in_and_goes_out(sites: Gateway, swaks_client: Swaks, came: s
     # Between two MT2 hosts a hop is told by its seal.
     at_hub = [] if came == goes == "mt2" else [WITH[came]]
     assert re.findall(rb" with ([A-Z0-9]+)", trace)[: 1 + len(at_hub)] == [WITH[goes], *at_hub]
+
+
+@pytest.mark.covers("SEC-173", "SMTP-4")
+def test_a_loop_through_several_protocols_comes_to_an_end(sites: Gateway, swaks_client: Swaks) -> None:
+    """Each conversion keeps the hops that were."""
+    to = f"anybody@{LOOP}"
+    hand_over(swaks_client, sites.origin_address, to, sender="ann@origin.example")
+    mail = sites.origin.folder / "mail" / "ann"
+    wait_until(lambda: any(says(one, to, "5.4.6") for one in read_maildir(mail)), "the report")
+    by = [event["protocol"] for site in (sites.hub, sites.sink) for event in passed_on(site, to)]
+    assert set(by) == {"smtp", "mt2"}
+    assert MOST_HOPS - 3 <= len(by) <= MOST_HOPS + 1
+
+
+def passed_on(site: OutriderServer, to: str) -> list[dict[str, object]]:
+    return [
+        event
+        for kind in ("relayed", "delivered")
+        for event in site.log_events(kind)
+        if event["recipient"] == to
+    ]
 
 
 def says(message: bytes, *words: str) -> bool:
