@@ -12,7 +12,7 @@ from typing import Final
 
 from outrider.extensions.choices import ANYBODY, Chosen, Waiting
 from outrider.extensions.interface import Consent
-from outrider.tables.database import Database, Row, StoreUnavailable
+from outrider.tables.database import Database, Row, StoreUnavailable, make_missing
 
 DAY_S = 86_400.0
 SCHEMA: Final = "1"
@@ -66,10 +66,7 @@ class ExtensionStore:
         self._database = database
         self._until_count: dict[str, int] = {}
         with database.transaction():
-            for statement in database.alone:
-                database.execute(statement)
-            for table in _TABLES:
-                database.execute(table.replace("{serial}", database.serial))
+            make_missing(database, _TABLES)
             self._migrate()
 
     def _migrate(self) -> None:

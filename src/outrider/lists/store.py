@@ -17,7 +17,7 @@ from pathlib import Path
 
 from outrider.config.schema import Config
 from outrider.model.address import Address, parse_address
-from outrider.tables.database import Database, Row, open_store
+from outrider.tables.database import Database, Row, make_missing, open_store
 from outrider.tables.serial_thread import SerialThread
 
 FILE = Path("lists") / "lists.sqlite"
@@ -116,10 +116,7 @@ class ListStore:
         """Make what is missing. Raises StoreUnavailable."""
         self._database = database
         with database.transaction():
-            for statement in database.alone:
-                database.execute(statement)
-            for table in _TABLES:
-                database.execute(table.replace("{serial}", database.serial))
+            make_missing(database, _TABLES)
             # Whoever comes first makes the key; all workers and nodes then have the same.
             database.execute(
                 "INSERT INTO list_keys VALUES ('seal', ?) ON CONFLICT DO NOTHING", (secrets.token_hex(32),)

@@ -169,6 +169,15 @@ class PostgresDatabase:
         self._connection.close()
 
 
+def make_missing(database: Database, statements: Sequence[str]) -> None:
+    """Make the tables, inside a transaction; ``{serial}`` and ``{octets}`` stand for the column types of this
+    database. Several processes may do so at once. Raises StoreUnavailable."""
+    for statement in database.alone:
+        database.execute(statement)
+    for table in statements:
+        database.execute(table.replace("{serial}", database.serial).replace("{octets}", database.octets))
+
+
 def open_store(make: Callable[[Database], S], config: Config, data_dir: Path, file: Path) -> S:
     """A store over the database that the settings mean; `file`, below the data folder, is SQLite's. Raises
     StoreUnavailable."""

@@ -23,35 +23,43 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Closeable)
 
 
-class SerialThread(Generic[S]):
-    """Runs what is to be done with a store, one thing after the other."""
+class ReopenedStore(Generic[S]):
+    """A store opened when it is first needed, and anew after trouble; belongs to one thread."""
 
-    def __init__(self, opener: Callable[[], S], name: str) -> None:
+    def __init__(self, opener: Callable[[], S]) -> None:
         self._opener = opener
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._store: S | None = None
 
-    async def call(self, work: Callable[[S], T]) -> T:
+    def use(self, work: Callable[[S], T]) -> T:
         """What `work` gives. Raises StoreUnavailable."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, work)
-
-    def _run(self, work: Callable[[S], T]) -> T:
         if self._store is None:
             self._store = self._opener()
         try:
             return work(self._store)
         except StoreUnavailable:
             # A connection that was lost does not come back; the next call makes another.
-            self._store.close()
-            self._store = None
+            self.close()
             raise
 
     def close(self) -> None:
-        """Wait for what is being done, and give the database up."""
-        self._pool.submit(self._close)
-        self._pool.shutdown(wait=True)
-
-    def _close(self) -> None:
+        """Give the database up."""
         if self._store is not None:
             self._store.close()
             self._store = None
+
+
+class SerialThread(Generic[S]):
+    """Runs what is to be done with a store, one thing after the other."""
+
+    def __init__(self, opener: Callable[[], S], name: str) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._store = ReopenedStore(opener)
+
+    async def call(self, work: Callable[[S], T]) -> T:
+        """What `work` gives. Raises StoreUnavailable."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._store.use, work)
+
+    def close(self) -> None:
+        """Wait for what is being done, and give the database up."""
+        self._pool.submit(self._store.close)
+        self._pool.shutdown(wait=True)

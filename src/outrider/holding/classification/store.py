@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outrider.config.schema import Config
-from outrider.tables.database import Database, Row, open_store
+from outrider.tables.database import Database, Row, make_missing, open_store
 from outrider.tables.serial_thread import SerialThread
 
 FILE = Path("holding") / "classification.sqlite"
@@ -51,10 +51,7 @@ class ClassificationStore:
         """Make what is missing. Raises StoreUnavailable."""
         self._database = database
         with database.transaction():
-            for statement in database.alone:
-                database.execute(statement)
-            for table in _TABLES:
-                database.execute(table.replace("{octets}", database.octets))
+            make_missing(database, _TABLES)
 
     def close(self) -> None:
         """Give the database up."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from outrider.holding.facility.held_records import CopyIds, CopyState, HeldCopy, HeldMessage
-from outrider.tables.database import Database, Row, StoreUnavailable
+from outrider.tables.database import Database, Row, StoreUnavailable, make_missing
 
 SCHEMA: Final = "1"
 """Version of the tables: another one is refused."""
@@ -68,10 +68,7 @@ _NONE = b""
 def make_tables(database: Database) -> None:
     """Make what is missing. Raises StoreUnavailable, also for tables of another version."""
     with database.transaction():
-        for statement in database.alone:
-            database.execute(statement)
-        for table in _TABLES:
-            database.execute(table.replace("{octets}", database.octets))
+        make_missing(database, _TABLES)
         database.execute("INSERT INTO held_meta VALUES ('schema', ?) ON CONFLICT DO NOTHING", (SCHEMA,))
         found = str(database.execute("SELECT value FROM held_meta WHERE name = 'schema'")[0][0])
     if found != SCHEMA:

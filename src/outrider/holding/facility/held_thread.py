@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from outrider.holding.facility.held_store import HeldStore
-from outrider.tables.database import StoreUnavailable
+from outrider.tables.serial_thread import ReopenedStore
 
 T = TypeVar("T")
 MOST_TOGETHER = 200
@@ -55,12 +55,11 @@ class HeldThreads:
 
 class _Lane:
     def __init__(self, opener: Callable[[], HeldStore], name: str, *, together: bool) -> None:
-        self._opener = opener
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._together = together
         self._waiting: list[_Asked] = []
         self._busy = False
-        self._store: HeldStore | None = None
+        self._store = ReopenedStore(opener)
 
     async def call(self, work: Callable[[HeldStore], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -105,7 +104,7 @@ class _Lane:
 
     def _alone(self, work: Callable[[HeldStore], Any]) -> Any:
         try:
-            return self._transaction([work])[0] if self._together else self._with_store(work)
+            return self._transaction([work])[0] if self._together else self._store.use(work)
         except Exception as error:
             return error
 
@@ -114,25 +113,9 @@ class _Lane:
             with store.transaction():
                 return [work(store) for work in works]
 
-        return self._with_store(all_of_them)
-
-    def _with_store(self, work: Callable[[HeldStore], T]) -> T:
-        if self._store is None:
-            self._store = self._opener()
-        try:
-            return work(self._store)
-        except StoreUnavailable:
-            # A connection that was lost does not come back; the next call makes another.
-            self._store.close()
-            self._store = None
-            raise
+        return self._store.use(all_of_them)
 
     def close(self) -> None:
         """Wait for what is being done, and give the database up."""
-        self._pool.submit(self._close)
+        self._pool.submit(self._store.close)
         self._pool.shutdown(wait=True)
-
-    def _close(self) -> None:
-        if self._store is not None:
-            self._store.close()
-            self._store = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from outrider.tables.database import Database
+from outrider.tables.database import Database, make_missing
 
 MAX_BALANCE: Final = 10**15
 """Thousandths: no sum of these leaves 64 bits."""
@@ -47,10 +47,7 @@ TABLES: Final = (
 
 def make_tables(database: Database) -> None:
     """Make what is missing; inside a transaction."""
-    for statement in database.alone:
-        database.execute(statement)
-    for table in TABLES:
-        database.execute(table.replace("{octets}", database.octets).replace("{serial}", database.serial))
+    make_missing(database, TABLES)
 
 
 class State(Enum):

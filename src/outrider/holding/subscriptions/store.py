@@ -19,7 +19,7 @@ from outrider.holding.subscriptions.request_counts import TABLES as COUNT_TABLES
 from outrider.holding.subscriptions.wishes import ANYBODY, Rule, Standing, Subject
 from outrider.lists.store import key_of
 from outrider.model.address import Address, parse_address
-from outrider.tables.database import Database, Row, Value, open_store
+from outrider.tables.database import Database, Row, Value, make_missing, open_store
 from outrider.tables.serial_thread import SerialThread
 
 FILE = Path("holding") / "subscriptions.sqlite"
@@ -96,10 +96,7 @@ class SubscriptionStore:
         """Make what is missing. Raises StoreUnavailable."""
         self._database = database
         with database.transaction():
-            for statement in database.alone:
-                database.execute(statement)
-            for table in _TABLES:
-                database.execute(table.replace("{serial}", database.serial))
+            make_missing(database, _TABLES)
             # Whoever comes first makes the key; all workers and nodes then have the same.
             database.execute(
                 "INSERT INTO subscription_keys VALUES ('seal', ?) ON CONFLICT DO NOTHING",
