@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import mailbox
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.faults.sink import Sink
 from tests.peers.addresses import loopback_address
 from tests.peers.certificates import CertificateAuthority
 from tests.peers.outrider_server import OUTRIDER, OutriderServer
-from tests.peers.rooms import wait_until
+from tests.peers.rooms import read_maildir, wait_until
 
 SMTP, SUBMISSION, SMTPS, NEXT_HOP = 2525, 2587, 2465, 2526
 
@@ -143,11 +142,7 @@ class Target:
 
     def mailbox(self, user: str = "ann") -> list[bytes]:
         """What lies in a mailbox."""
-        path = self.server.folder / "mail" / user
-        if not path.exists():
-            return []
-        box = mailbox.Maildir(path, create=False)
-        return [box.get_bytes(key) for key in box.keys()]  # noqa: SIM118 - iterating a Maildir reads all
+        return read_maildir(self.server.folder / "mail" / user)
 
     def arrival(self, token: bytes) -> bytes:
         """The content of the message with the token in it, as the next hop got it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +268,31 @@ async def test_a_delivery_that_is_broken_off_ends_its_command(room: Path) -> Non
     task.cancel()
     await asyncio.wait({task})
     await _gone(int((room / "leader").read_text()))
+
+
+async def test_a_delivery_that_is_broken_off_while_its_command_starts_ends_it(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = script(room, "sleep 600")
+    started: list[int] = []
+    running, go_on = threading.Event(), threading.Event()
+
+    class Slow(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            started.append(self.pid)
+            running.set()
+            go_on.wait(60)
+
+    monkeypatch.setattr(subprocess, "Popen", Slow)
+    task = asyncio.ensure_future(run(command))
+    await asyncio.to_thread(running.wait, 60)
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    await _gone(started[0])
 
 
 async def test_the_loop_goes_on_while_a_command_runs(room: Path) -> None:

@@ -37,7 +37,11 @@ def send(address: str, content: bytes) -> bytes:
 
 @pytest.mark.covers("AMDP-5a", "AMDP-7")
 def test_two_workers_take_one_envelope_of_a_stranger_and_submission_none(address: str) -> None:
-    settings = site("alpha.example", address, workers=2, relay={"networks": []}, amdp={"roles": ["img"]})
+    # Nobody answers at port 9: the first envelope's holder cannot be looked up, and it stays under way.
+    silent = {"servers": [f"{address}:9"]}
+    settings = site(
+        "alpha.example", address, workers=2, relay={"networks": []}, amdp={"roles": ["img"]}, dns=silent
+    )
     settings["listeners"].append({"protocol": "lmtp", "address": address, "port": 24})
     with OutriderServer(settings) as server:
         greeting = smtp_dialogue(address, 25, EHLO)[-1].split(b"\r\n")

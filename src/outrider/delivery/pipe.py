@@ -15,7 +15,7 @@ import pwd
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 
 from outrider.delivery.interface import Job
@@ -157,7 +157,7 @@ async def run_command(
     """Run a command with the content as its input; exit status and the first `MAX_OUTPUT` octets it says.
 
     Raises TimeoutError, and OSError where it cannot be run."""
-    process = await asyncio.to_thread(_spawn, command, environment, account, content)
+    process = await _started(asyncio.to_thread(_spawn, command, environment, account, content))
     try:
         async with asyncio.timeout(timeout_s):
             output = await _output_of(process)
@@ -166,6 +166,17 @@ async def run_command(
     finally:
         if process.returncode is None:
             await _end(process)
+
+
+async def _started(spawning: Coroutine[None, None, subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    """The command, which a thread starts. Who is cancelled meanwhile ends what the thread has started."""
+    starting = asyncio.ensure_future(spawning)
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end(await starting)
+        raise
 
 
 class UnsafeArgument(ValueError):
