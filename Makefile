@@ -11,7 +11,7 @@ DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test faults lint format typecheck bench reference requirements lock clean
+.PHONY: help setup run test faults fuzz lint format typecheck bench reference requirements lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: lint typecheck ## Check style and types, then run every test, real mail se
 
 faults: $(DEV_READY) ## Kill, cut off, starve and corrupt it, 90 minutes; write the figures; ARGS="-k power"
 	@tools/run-faults $(ARGS)
+
+fuzz: $(DEV_READY) ## Damaged input by the million for all that reads what MT2 peers send, 15 minutes; ARGS="-k seal"
+	@$(BIN)/python -m pytest -q -n 2 -m long tests/fuzz tests/protocols/mt2/test_peer_properties.py $(ARGS)
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check .

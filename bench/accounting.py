@@ -37,7 +37,7 @@ class Account:
             group = mount / f"outrider-bench-{os.getpid()}-{next(_numbers)}"
             with contextlib.suppress(OSError):
                 group.mkdir()
-                _move(root, group)
+                move(root, group)
                 self._group = group
 
     def __exit__(self, *_: object) -> None:
@@ -69,8 +69,11 @@ class Account:
         return int(fields["usage_usec"]) / 1e6
 
 
-def _move(root: int, group: Path) -> None:
-    """Processes that are born while this is done belong to a parent already moved, or are found next time."""
+def move(root: int, group: Path) -> None:
+    """Put a process and its descendants into a control group. Raises OSError.
+
+    Processes that are born while this is done belong to a parent already moved, or are found next time.
+    """
     moved: set[int] = set()
     while new := set(family(root)) - moved:
         for pid in new:

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.peers.addresses import loopback_address
 from tests.peers.certificates import CertificateAuthority, TlsFiles
 from tests.peers.delay_relay import DelayRelay
-from tests.peers.tools import SmtpSink, smtp_source
+from tests.peers.tools import SmtpSink, SourceResult, smtp_source
 
 from bench import amdp
 from bench.accounting import Account
@@ -76,7 +76,7 @@ class CountingSink(SmtpSink):
 
     def count(self) -> int:
         """Messages that arrived."""
-        shown = (self._room.path / "var/log/server").read_bytes()[-200:]
+        shown = (self.room.path / "var/log/server").read_bytes()[-200:]
         found = re.findall(rb"mesg=\s*(\d+)", shown)
         return int(found[-1]) if found else 0
 
@@ -127,7 +127,7 @@ def _loaded(
     before = account.cpu_s()
     with PeakMemory(account.pids) as memory:
         messages, seconds, outcome = put_load()
-        _wait_empty(subject)
+        wait_empty(subject)
     cpu_ms = 1000 * (account.cpu_s() - before) / messages if messages else 0.0
     extra = {}
     if outcome is not None:
@@ -162,14 +162,14 @@ def _put_load(
     if shape.kind in (Kind.TLS, Kind.LATENCY, Kind.CLEAR, Kind.AMTP):
         outcome = _drive(shape, subject, messages, rate)
         return outcome.accepted, outcome.ended - outcome.began, outcome
-    began = time.monotonic()
-    accepted_s = _smtp_source(shape, subject, messages)
+    source = put_by_smtp_source(shape, subject, messages)
     if sink is None:
-        return messages, accepted_s, None
-    return _arrivals(sink, messages, began)
+        return messages, source.duration_s, None
+    return *wait_arrived(sink, messages, source.began), None
 
 
-def _smtp_source(shape: Shape, subject: Subject, messages: int) -> float:
+def put_by_smtp_source(shape: Shape, subject: Subject, messages: int) -> SourceResult:
+    """Hand in so many messages. Raises MeasurementFailed when one is refused."""
     work = subject.work
     result = smtp_source(
         work.address,
@@ -182,7 +182,7 @@ def _smtp_source(shape: Shape, subject: Subject, messages: int) -> float:
     )
     if result.status:
         raise MeasurementFailed(f"{subject.name}, {shape.name}: smtp-source failed: {result.output[:500]}")
-    return result.duration_s
+    return result
 
 
 def _drive(shape: Shape, subject: Subject, messages: int, rate: float) -> Outcome:
@@ -211,15 +211,19 @@ def _drive(shape: Shape, subject: Subject, messages: int, rate: float) -> Outcom
     return outcome
 
 
-def _arrivals(sink: CountingSink, messages: int, began: float) -> tuple[int, float, None]:
+def wait_arrived(sink: CountingSink, messages: int, began: float) -> tuple[int, float]:
+    """Wait for so many messages: how many arrived, and how long after `began` the last did."""
     limit = time.monotonic() + ARRIVAL_LIMIT_S
     while (count := sink.count()) < messages and time.monotonic() < limit:
         time.sleep(SINK_BACKLOG_PAUSE_S)
-    return count, time.monotonic() - began, None
+    return count, time.monotonic() - began
 
 
-def _wait_empty(subject: Subject) -> None:
-    """What a server does after its 250 belongs to what a message costs."""
+def wait_empty(subject: Subject) -> None:
+    """Wait until nothing is queued. Raises MeasurementFailed when that does not come about.
+
+    What a server does after its 250 belongs to what a message costs.
+    """
     if subject.work.hops[1:]:
         return  # it has a dead host to wait for, and has been given its time
     limit = time.monotonic() + EMPTY_LIMIT_S

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.peers.images import PROJECT
 
-from bench import report_amdp
+from bench import report_amdp, report_cluster
 from bench.chart import Bar, Group, chart
 from bench.records import Record, read_record
 from bench.work import SHAPES, Figure, Kind, Shape
@@ -86,6 +86,7 @@ def tables(record: Record) -> str:
         parts += ["### Bulk by MT2 over a distance", _far(sheet, far)]
     parts += _mutual(sheet)
     parts += _amdp(sheet)
+    parts += _clusters(sheet)
     targets = _targets(sheet)
     if targets:
         parts += ["### Beside the targets", targets]
@@ -214,6 +215,15 @@ def _amdp(sheet: Sheet) -> list[str]:
             parts += [f"### {shape.name}, ms to the first octet", report_amdp.page(shape, found)]
         elif shape.kind is Kind.DOWNLOAD:
             parts += [f"### {shape.name}", report_amdp.download(shape, found)]
+    return parts
+
+
+def _clusters(sheet: Sheet) -> list[str]:
+    parts = []
+    for shape in sheet.shapes:
+        if shape.kind is Kind.CLUSTER:
+            found = {name: sheet.figures(shape, name) for name in sheet.taking_part([shape])}
+            parts += [f"### {shape.name}", report_cluster.nodes(shape, found, _rate_cell)]
     return parts
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from bench.bulk_profile import profile
 from bench.measuring import MeasurementFailed, measure
 from bench.million import measure_million
+from bench.nodes import measure_cluster
 from bench.programs import STORE
 from bench.records import Record, Server, write_record
 from bench.report import RECORD, publish, tables
@@ -68,10 +69,10 @@ class Run:
         if shape.kind is Kind.LATENCY:
             return self._half_load(shape, kind)
         try:
-            rate = measure(shape, kind, 0, shape.fewest).rate
+            rate = _measured(shape, kind, 0, shape.fewest).rate
             more = self._messages(shape, rate, WARM_UP_S)
             if more > 2 * shape.fewest:
-                rate = measure(shape, kind, 0, more).rate
+                rate = _measured(shape, kind, 0, more).rate
         except FAILURES as error:
             self._failed(shape, kind, error)
             return False
@@ -92,12 +93,9 @@ class Run:
     def _one(self, shape: Shape, kind: type[Subject], number: int) -> bool:
         """One round of one server; False if it failed, and need not be tried again."""
         try:
-            if shape.kind is Kind.MILLION:
-                figure = measure_million(shape, kind, number)
-            else:
-                estimate = self._estimates.get((shape.name, kind.name), 0.0)
-                messages = self._messages(shape, estimate, self._seconds)
-                figure = measure(shape, kind, number, messages, rate=self._rate(shape, estimate))
+            estimate = self._estimates.get((shape.name, kind.name), 0.0)
+            messages = self._messages(shape, estimate, self._seconds)
+            figure = _measured(shape, kind, number, messages, self._rate(shape, estimate))
         except FAILURES as error:
             self._failed(shape, kind, error)
             return False
@@ -121,6 +119,14 @@ class Run:
         text = f"{kind.name}, {shape.name}: {_in_words(error)}"
         self.failures.append(text)
         _say(f"FAILED {text}")
+
+
+def _measured(shape: Shape, kind: type[Subject], number: int, messages: int, rate: float = 0.0) -> Figure:
+    if shape.kind is Kind.MILLION:
+        return measure_million(shape, kind, number)
+    if shape.kind is Kind.CLUSTER:
+        return measure_cluster(shape, kind, number, messages)
+    return measure(shape, kind, number, messages, rate)
 
 
 def _in_words(error: Exception) -> str:

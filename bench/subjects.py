@@ -55,7 +55,8 @@ LARGEST = 300 * MIB
 _LOCAL = '[domains."{domain}"]\ndeliver = "discard:"\n'
 ALL_BUT_BULK = frozenset(Kind) - {Kind.BULK}
 ALL_BUT_ENVELOPES = frozenset(Kind) - {Kind.ENVELOPES}
-NOT_FOR_ALL = FEEDS | HELD | {Kind.ENVELOPES}
+ALL_BUT_CLUSTER = frozenset(Kind) - {Kind.CLUSTER}
+NOT_FOR_ALL = FEEDS | HELD | {Kind.ENVELOPES, Kind.CLUSTER}
 
 
 class Subject(abc.ABC):
@@ -362,6 +363,32 @@ classes = {{ "*" = "Agent::Bulk" }}
 [amdp.holding]
 names = {{ "{CLIENT_NAME}" = "{HOLDER_NAME}" }}
 """
+
+
+class OutriderNode(OutriderOne):
+    """A cluster of one; and one node of any cluster."""
+
+    name = "Outrider, 1 node on PostgreSQL"
+    durability = "rows of PostgreSQL, its log synced; commits are shared"
+    does_not = ALL_BUT_CLUSTER
+    nodes: ClassVar[int] = 1
+
+    def __init__(self, work: Work, dsn: str = "", number: int = 1) -> None:
+        super().__init__(work)
+        self._dsn = dsn
+        self._number = number
+
+    def configuration(self, data_dir: Path = Path("data")) -> str:
+        """With its own name, and the database that all share."""
+        text = super().configuration(data_dir).replace(OUTRIDER_NAME, f"node{self._number}.outrider.example")
+        return f'{text}[spool]\nbackend = "postgresql"\ndsn = "{self._dsn}"\n'
+
+
+class OutriderNodes(OutriderNode):
+    """A cluster of two."""
+
+    name = "Outrider, 2 nodes on PostgreSQL"
+    nodes = 2
 
 
 class OpenSsl(Subject):
@@ -700,6 +727,8 @@ SUBJECTS: tuple[type[Subject], ...] = (
     OutriderPlain,
     Aiohttp,
     OutriderFacility,
+    OutriderNode,
+    OutriderNodes,
     PostfixBulk,
     Inn,
     InnCyclic,

@@ -51,13 +51,21 @@ class Kind(Enum):
     """Show the retrieval page of a held message."""
     DOWNLOAD = "download"
     """Hand out a large held message."""
+    CLUSTER = "cluster"
+    """Take messages durably and hand them on, as nodes of one PostgreSQL with a share of the CPU each."""
 
 
 FEEDS = frozenset({Kind.BULK, Kind.BULK_FAR})
 """What only servers that are fed in bulk are measured with."""
 HELD = frozenset({Kind.PAGE, Kind.DOWNLOAD})
 """What only a holding facility is measured with."""
-OURS_ALONE = frozenset({Kind.MILLION, Kind.CLEAR, Kind.AMTP, Kind.HANDSHAKE, Kind.ENVELOPES, *FEEDS, *HELD})
+OURS_ALONE = frozenset(
+    {
+        *(Kind.MILLION, Kind.CLEAR, Kind.AMTP, Kind.HANDSHAKE, Kind.ENVELOPES, Kind.CLUSTER),
+        *FEEDS,
+        *HELD,
+    }
+)
 """What nobody else is measured with."""
 
 
@@ -80,6 +88,8 @@ class Shape:
     """For what hardly varies, or takes long."""
     delay_s: float = 0.0
     """Of a relay before the server, each way."""
+    node_cores: float = 0.0
+    """The share of the CPU that each node of a cluster gets; 1.0 = one core."""
     few: bool = False
     """A shape in which the small programs around a library are left out, for the sake of time."""
 
@@ -98,6 +108,7 @@ SHAPES = (
         target="1.5 x Postfix",
     ),
     Shape("accept, 20 parallel, new connection each", Kind.ACCEPT, 20, kept=False, target="3 x Postfix"),
+    Shape("accept 1 MiB, 1 session kept", Kind.ACCEPT, 1, size=MIB, most=2000, few=True),
     Shape(
         "accept 1 MiB, 10 sessions kept", Kind.ACCEPT, 10, size=MIB, most=2000, target="ahead of every peer"
     ),
@@ -147,6 +158,14 @@ SHAPES = (
         most=1,
         most_rounds=3,
         target="under 100 MiB",
+    ),
+    Shape(
+        "cluster, accept and relay, 20 sessions kept a node",
+        Kind.CLUSTER,
+        20,
+        fewest=300,
+        node_cores=0.2,
+        target="two nodes 1.6 x one",
     ),
     Shape("a million queued, restart", Kind.MILLION, 0, most_rounds=3, target="serving within 10 s"),
 )

@@ -4,6 +4,7 @@ scanners, and envelopes that would have it call where it must not."""
 from __future__ import annotations
 
 import re
+import smtplib
 import socket
 import ssl
 import threading
@@ -11,11 +12,18 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
 import pytest
 
 from outrider.model.address import parse_address, parse_domain
 from outrider.protocols.amdp.envelope import HeldEnvelope
+from tests.attacks.stub_dns import PORT, StubDns
 from tests.faults.sink import Sink
 from tests.peers.addresses import loopback_address
 from tests.peers.bind import BindServer
@@ -267,3 +275,48 @@ def test_an_envelope_makes_it_call_nothing_of_its_own_network(holder: Holder) ->
         [dropped] = holder.server.wait_event("amdp_dropped")
         assert not callers, dropped
         assert dropped["domain"] == "evil.example"
+
+
+class Rebinding(StubDns):
+    """`mhf-1.evil.example` is where its envelopes come from for the first answers, and then a place inside.
+    No answer may be remembered."""
+
+    def __init__(self, address: str, outside: str, inside: str, first: int) -> None:
+        super().__init__(address)
+        self.address, self.port = address, PORT
+        self._places = chain([outside] * first, repeat(inside))
+
+    def _answer(self, query: dns.message.Message) -> dns.message.Message:
+        response = dns.message.make_response(query)
+        response.flags |= dns.flags.RA
+        [question] = query.question
+        if str(question.name) == "mhf-1.evil.example." and question.rdtype == dns.rdatatype.A:
+            response.answer.append(dns.rrset.from_text(question.name, 0, "IN", "A", next(self._places)))
+        elif str(question.name) == "mhf-0.evil.example.":
+            response.set_rcode(dns.rcode.NXDOMAIN)
+        return response
+
+
+@pytest.mark.covers("SEC-185", "AMDP-10")
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_name_that_leads_inside_when_it_is_called_is_not_called(
+    authority: CertificateAuthority, first: int
+) -> None:
+    """What was looked up when it was checked is not what is connected to: each connection is checked."""
+    here, outside, inside = (loopback_address() for _ in range(3))
+    with Rebinding(loopback_address(), outside, inside, first) as names, listening(inside, 443) as callers:
+        settings: Settings = amdp_server(
+            "alpha.example", here, names, authority, ["mx.alpha.example"], {"roles": ["img"]}, users=["ann"]
+        )
+        settings["net"]["private_destinations"] = [here, outside]
+        with OutriderServer(settings) as server:
+            with smtplib.SMTP(here, 25, timeout=PATIENCE_S, source_address=(outside, 0)) as link:
+                link.ehlo("mhf-1.evil.example")
+                link.docmd("MAIL FROM:<eve@evil.example> AMDP")
+                link.docmd("RCPT TO:<ann@alpha.example>")
+                code, words = link.data(octets(forged()))
+                assert code == 250, words
+            [dropped] = server.wait_event("amdp_dropped")
+            assert dropped["why"] == "not-genuine", dropped
+            assert not server.log_events("amdp_confirmed")
+            assert not callers

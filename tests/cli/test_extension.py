@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from outrider.cli.main import main
 from outrider.extension_state.store import ExtensionStore
 from outrider.extensions.choices import Waiting
 from outrider.tables.database import SqliteDatabase
-from tests.peers.outrider_server import to_toml
-from tests.system.sites import site
+from tests.cli.commands import invoke, rows
 
 BEN = "ben@b.example"
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """A site that has been served."""
-    (tmp_path / "data").mkdir()
-    settings = site("b.example", "127.0.0.1", users=["ben"])
-    settings["domains"]["b.example"]["deliver"] = f"maildir:{tmp_path}/mail/{{user}}"
-    path = tmp_path / "outrider.toml"
-    path.write_text(to_toml({**settings, "data_dir": str(tmp_path / "data")}))
-    return path
-
-
-def invoke(config: Path, *words: str) -> Result:
-    return CliRunner().invoke(main, [*words, "--config", str(config)])
-
-
-def rows(config: Path, *words: str) -> list[dict[str, Any]]:
-    done = invoke(config, *words, "--json")
-    assert done.exit_code == 0, done.output
-    return [json.loads(line) for line in done.stdout.split("\n") if line]
 
 
 def extension(config: Path, name: str) -> dict[str, Any]:

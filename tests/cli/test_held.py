@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from outrider.cli.main import main
 from outrider.holding.facility.held_store import FILE, HeldStore
 from outrider.protocols.amdp.digest import digest_of
 from outrider.tables.database import SqliteDatabase
+from tests.cli.commands import invoke, rows, served_site
 from tests.holding.held_support import BODY, a_copy, a_message, acknowledge, hold
-from tests.peers.outrider_server import to_toml
-from tests.system.sites import site
 
 DAY = 86_400.0
 
@@ -24,12 +20,8 @@ DAY = 86_400.0
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A site that holds one message for three recipients, of whom one has it."""
-    (tmp_path / "data").mkdir()
-    settings = site("alpha.example", "127.0.0.1", users=["ann"])
-    settings["domains"]["alpha.example"]["deliver"] = f"maildir:{tmp_path}/mail/{{user}}"
-    settings["amdp"] = {"holding": {"max_keep": 30 * DAY}}
-    path = tmp_path / "outrider.toml"
-    path.write_text(to_toml({**settings, "data_dir": str(tmp_path / "data")}))
+    more = {"amdp": {"holding": {"max_keep": 30 * DAY}}}
+    path = served_site(tmp_path, "alpha.example", "ann", more)
     now = time.time()
     copies = [a_copy(at, timestamp=int(now), stated=int(now + 7 * DAY)) for at in range(3)]
     store = HeldStore(SqliteDatabase(tmp_path / "data" / FILE))
@@ -42,21 +34,12 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def invoke(config: Path, *words: str) -> Result:
-    return CliRunner().invoke(main, [*words, "--config", str(config)])
-
-
-def rows(config: Path, *words: str) -> list[dict[str, Any]]:
-    done = invoke(config, *words, "--json")
-    assert done.exit_code == 0, done.output
-    return [json.loads(line) for line in done.stdout.split("\n") if line]
-
-
 @pytest.mark.covers("AMDP-6")
 def test_what_is_held_is_listed_and_shown(config: Path) -> None:
     [row] = rows(config, "held", "list")
     assert (row["id"], row["size"], row["copies"]) == ("MESSAGE", len(BODY), "2 held, 1 retrieved")
     assert "\x1b" not in row["subject"]
+    assert row["thread"] == a_message().message_id
     shown = rows(config, "held", "show", "MESSAGE")
     assert [(one["recipient"], one["state"]) for one in shown] == [
         ("r0@beta.example", "retrieved"),

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from outrider.cli.main import main
 from outrider.config.schema import Config
 from outrider.holding.postage.forms import key_of
 from outrider.holding.postage.ledger import Order, PostageLedger
 from outrider.holding.postage.provider_interface import Redeemed, Spending
 from outrider.runtime.postage_parts import open_ledger
-from tests.peers.outrider_server import to_toml
-from tests.system.sites import site
+from tests.cli import commands
 
 ID = "b" * 26
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """A site that has been served."""
-    (tmp_path / "data").mkdir()
-    settings = site("b.example", "127.0.0.1", users=["ben"])
-    settings["domains"]["b.example"]["deliver"] = f"maildir:{tmp_path}/mail/{{user}}"
-    path = tmp_path / "outrider.toml"
-    path.write_text(to_toml({**settings, "data_dir": str(tmp_path / "data")}))
-    return path
-
-
 def invoke(config: Path, *words: str) -> Result:
-    return CliRunner().invoke(main, ["postage", *words, "--config", str(config)])
+    return commands.invoke(config, "postage", *words)
 
 
 def rows(config: Path, *words: str) -> list[dict[str, Any]]:
-    done = invoke(config, *words, "--json")
-    assert done.exit_code == 0, done.output
-    return [json.loads(line) for line in done.stdout.split("\n") if line]
+    return commands.rows(config, "postage", *words)
 
 
 def ledger(config: Path) -> PostageLedger:

@@ -16,20 +16,9 @@ from outrider.config.loader import load
 from outrider.model.content import Content, InlineBody
 from outrider.model.layered import MessageObjects
 from outrider.spool.factory import open_spool
-from outrider.testing.spool_contract import message
+from outrider.testing.spool_samples import message
+from tests.minimal_site import HOSTNAME, make_minimal_site
 
-CONFIG = """
-hostname = "mx.a.example"
-data_dir = "data"
-[[listeners]]
-protocol = "smtp"
-address = "127.0.0.1"
-port = 2525
-[spool]
-reserve = 0
-[dns]
-servers = []
-"""
 PREFIX = b"Content-Type: text/plain\r\n\r\n"
 TEXT = b"8-bit \xff and no final line end"
 OBJECTS = MessageObjects(b"<envelope/>", b"<headers/>", PREFIX)
@@ -40,13 +29,12 @@ SECTION = b"Subject: x\r\n" + PREFIX
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a configuration; no server runs."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "outrider.toml").write_text(CONFIG)
-    (tmp_path / "data").mkdir(mode=0o700)
+    make_minimal_site(tmp_path)
     return tmp_path
 
 
 async def _store(folder: Path, objects: MessageObjects | None) -> None:
-    spool = open_spool(load(folder / "outrider.toml").config, "mx.a.example", shard=1)
+    spool = open_spool(load(folder / "outrider.toml").config, HOSTNAME, shard=1)
     now = time.time()
     await spool.start(now)
     new = message(id_="QUEUED1", received_at=now, content=Content(SECTION, InlineBody(TEXT), is_ascii=False))

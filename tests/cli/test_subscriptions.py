@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from outrider.cli.main import main
 from outrider.holding.classification.store import FILE, ClassificationStore, KeptReport
 from outrider.tables.database import SqliteDatabase
-from tests.peers.outrider_server import to_toml
-from tests.system.sites import site
+from tests.cli.commands import invoke, rows
 
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """A site that has been served."""
-    (tmp_path / "data").mkdir()
-    settings = site("b.example", "127.0.0.1", users=["ben"])
-    settings["domains"]["b.example"]["deliver"] = f"maildir:{tmp_path}/mail/{{user}}"
-    path = tmp_path / "outrider.toml"
-    path.write_text(to_toml({**settings, "data_dir": str(tmp_path / "data")}))
-    return path
-
-
-def invoke(config: Path, *words: str, input_: str = "") -> Result:
-    return CliRunner().invoke(main, [*words, "--config", str(config)], input=input_)
-
-
-def rows(config: Path, *words: str) -> list[dict[str, Any]]:
-    done = invoke(config, *words, "--json")
-    assert done.exit_code == 0, done.output
-    return [json.loads(line) for line in done.stdout.split("\n") if line]
 
 
 @pytest.mark.covers("AMDP-19")

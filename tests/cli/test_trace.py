@@ -35,7 +35,7 @@ from outrider.model.facts import Fact, Provenance
 from outrider.model.layered import MessageObjects
 from outrider.model.transaction import RecipientRequest
 from outrider.spool.factory import open_spool
-from outrider.testing.spool_contract import message
+from outrider.testing.spool_samples import message
 
 MAIL = (
     b"From: Alice <alice@a.example>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n"

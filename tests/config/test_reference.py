@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from outrider.config import schema
+from outrider.config import amdp_schema, schema
 from outrider.config.reference import _texts, reference
+from outrider.config.setting_types import Section
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -20,8 +21,8 @@ def test_every_setting_has_a_meaning() -> None:
     texts = _texts()
     structs = [
         kind
-        for kind in vars(schema).values()
-        if isinstance(kind, type) and issubclass(kind, schema.Section) and kind is not schema.Section
+        for kind in (*vars(schema).values(), *vars(amdp_schema).values())
+        if isinstance(kind, type) and issubclass(kind, Section) and kind is not Section
     ]
     missing = [
         (struct.__name__, field.name)
@@ -30,3 +31,8 @@ def test_every_setting_has_a_meaning() -> None:
         if not texts.get((struct.__name__, field.name))
     ]
     assert not missing
+
+
+def test_tables_within_tables_have_sections_too() -> None:
+    assert "\n## `[amdp.policy]`\n" in reference()
+    assert "\n## `[mt2.extensions]`\n" in reference()

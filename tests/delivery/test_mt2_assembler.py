@@ -137,7 +137,7 @@ async def test_the_same_message_for_the_same_host_is_the_same_transfer_also_afte
 
 
 @pytest.mark.covers("MT2-18a")
-async def test_seals_by_an_rsa_key_are_the_same_as_long_as_they_are_remembered() -> None:
+async def test_seals_by_an_rsa_key_are_the_same_as_long_as_they_are_in_memory() -> None:
     site = Site("rsa")
     made_by = assembler(SealingKeys(key(site.a)))
     message = mail("bob@b.example", octets=LETTER)

@@ -18,11 +18,14 @@ from outrider.delivery.mt2_departure import Departure, goes_by_mt2_only
 from outrider.delivery.mt2_sealing import MessageSealer
 from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.service_hops import ServiceSending
-from outrider.gateway.mapping import smtp_to_mt2
+from outrider.gateway.mapping import mt2_to_smtp, smtp_to_mt2
 from outrider.gateway.ride_along import Recovered, recover
 from outrider.identity.trace import Circumstances, SealedMessage, verify_trace
 from outrider.message.objects.envelope import DeliveryExtension, read_envelope, write_envelope
+from outrider.message.objects.headers import read_headers
+from outrider.model.address import parse_address
 from outrider.model.content import InlineBody, inline_content
+from outrider.model.facts import Fact, Provenance
 from outrider.model.layered import MessageObjects
 from outrider.model.message import StoredMessage
 from outrider.model.result import DeliveryResult, Kind
@@ -236,10 +239,12 @@ async def test_a_critical_extension_keeps_a_message_from_protocols_that_cannot_c
 # --- and back again (MT2-28b) -------------------------------------------------------------------------
 
 
-async def over_smtp(change: tuple[bytes, bytes] = (b"", b""), end: bytes = b"") -> StoredMessage:
-    """A message that went from MT2 by SMTP to mx.c.example, one thing changed on the way."""
+async def over_smtp(
+    change: tuple[bytes, bytes] = (b"", b""), end: bytes = b"", to: str = "mx.c.example"
+) -> StoredMessage:
+    """A message that went from MT2 by SMTP to mx.c.example, as `to`, one thing changed on the way."""
     message = await arrived("bob@b.example", "cat@b.example")
-    gone = Departure(AT_B).dressed(Job(message, (0, 1)), "smtp", "mx.c.example").message
+    gone = Departure(AT_B).dressed(Job(message, (0, 1)), "smtp", to).message
     octets = gone.trace + LETTER + end
     here = new_message("m3", "bob@b.example", now=NOW, content=inline_content(octets.replace(*change)))
     return stored(here)
@@ -279,3 +284,60 @@ async def test_seals_that_nobody_vouches_for_are_not_passed_on() -> None:
     made_by = Mt2Assembler(at_c, lambda: NOW, paths=Site().paths)
     [made] = await transfers(await over_smtp(), made_by, "mx.d.example")
     assert [hop.seal.by for hop in checked(made, ("mx.c.example",), "mx.d.example").hops] == ["mx.c.example"]
+
+
+# --- whose objects we go on with (MT2-28b, MT2-23a) ---------------------------------------------------
+
+
+async def passed_on(message: StoredMessage) -> tuple[list[str], bytes]:
+    """Who has sealed what mx.c.example, which is gate.c.example too, sends on by MT2, and what the header
+    section is then; the next host finds nothing wrong."""
+    at_c = SITE.host("mx.c.example", "gate.c.example")
+    sealer = MessageSealer(replace(keys(), host=key(at_c)), lambda: NOW)
+    made_by = Mt2Assembler(sealer, lambda: NOW, paths=SITE.paths)
+    [made] = await transfers(message, made_by, "mx.d.example")
+    report = checked(made, ("mx.c.example",), "mx.d.example")
+    assert report.is_good, report.findings
+    section = mt2_to_smtp(read_headers(made.headers), made.body_prefix, body_follows=True)
+    return [hop.seal.by for hop in report.hops], section
+
+
+@pytest.mark.covers("MT2-28b", "MT2-23a")
+@pytest.mark.parametrize("to", ["[192.0.2.1]", "[ipv6:2001:db8::1]", "mx.e.example", "c.example"])
+async def test_objects_handed_to_another_name_stay_in_the_mail_under_a_new_trace(
+    to: str,
+) -> None:
+    message = await over_smtp(to=to)
+    assert message.content is not None
+    by, section = await passed_on(message)
+    assert by == ["mx.c.example"]
+    assert section == message.trace + message.content.headers
+    assert b"MT2-Recipe" in section
+
+
+@pytest.mark.covers("MT2-28b", "MT2-23a")
+@pytest.mark.parametrize("to", ["mx.c.example", "MX.C.example", "gate.c.example"])
+async def test_objects_handed_to_any_name_that_we_prove_are_taken_back(to: str) -> None:
+    by, section = await passed_on(await over_smtp(to=to))
+    assert by == ["mx.a.example", "mx.b.example", "mx.c.example"]
+    assert b"MT2-Recipe" not in section
+
+
+@pytest.mark.covers("MT2-28b", "MT2-23a")
+@pytest.mark.parametrize(("host", "taken"), [("mx.b.example", True), ("mx.thief.example", False)])
+async def test_a_proven_host_brings_only_what_it_has_sealed_last(host: str, taken: bool) -> None:
+    """Whoever got hold of our mail could give it to us once more, for recipients of his own."""
+    message = await over_smtp()
+    proven = Fact("host", host, Provenance.PROVEN)
+    by, _ = await passed_on(replace(message, facts=(*message.facts, proven)))
+    assert by == (["mx.a.example", "mx.b.example", "mx.c.example"] if taken else ["mx.c.example"])
+
+
+@pytest.mark.covers("MT2-28b", "MT2-28c")
+async def test_objects_of_one_sender_are_not_carried_under_the_name_of_another() -> None:
+    """Rules and SPF have judged the sender of the SMTP envelope."""
+    message = await over_smtp()
+    other = replace(message.envelope, sender=parse_address("eve@thief.example"))
+    by, section = await passed_on(replace(message, envelope=other))
+    assert by == ["mx.c.example"]
+    assert b"MT2-Recipe" in section

@@ -14,7 +14,7 @@ from outrider.config.schema import Delivery, Domain, Route
 from outrider.delivery.interface import Job
 from outrider.model.content import Content
 from outrider.model.envelope import Notify
-from outrider.model.message import ItemKey, ItemState, MessageId, Settlement
+from outrider.model.message import ItemKey, ItemState, Leased, MessageId, Settlement
 from outrider.model.result import DeliveryResult, Kind
 from outrider.spool.interface import ContentDamaged, SpoolError, SpoolFull, SpoolUnavailable
 from outrider.testing.memory_spool import MemorySpool
@@ -295,11 +295,11 @@ async def test_stop_leaves_alone_what_is_being_put_off() -> None:
         world.dialler.down = {"dead.example"}
         settle, go_on = world.spool.settle, asyncio.Event()
 
-        async def slow(settlement: Settlement) -> None:
+        async def slow(settlement: Settlement, *, lease_until: float = 0.0) -> tuple[Leased, ...]:
             last = settlement.recipients[0].last
             if last is not None and last.text.startswith("not tried"):
                 await go_on.wait()
-            await settle(settlement)
+            return await settle(settlement, lease_until=lease_until)
 
         messages = [await world.queue("x@dead.example") for _ in range(30)]
         world.spool.settle = slow  # type: ignore[method-assign, assignment]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from outrider.extension_state.choices import ExtensionStoreThread, StoredChoices
 from outrider.extension_state.store import ExtensionStore
-from outrider.extensions.desk import DeliveredMail, Desk, Place
+from outrider.extensions.desk import Desk
 from outrider.extensions.interface import Carried, EnvelopeFacts, Extension, ObjectFacts
+from outrider.extensions.mailbox_desk import DeliveredMail
 from outrider.extensions.registry import Available, Registry
+from outrider.extensions.setting_up import Place
 from outrider.model.address import Address, parse_address
 from outrider.tables.database import SqliteDatabase
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from outrider.extensions.desk import Place
 from outrider.extensions.interface import Carried, ExtensionUnavailable, OutgoingMail
 from outrider.extensions.oids import POSTAGE
 from outrider.extensions.postage import MAX_RECEIPTS, Postage
 from outrider.extensions.postage_office import Answer, Judged, Presented, purpose_of
+from outrider.extensions.setting_up import Place
 from outrider.holding.postage.mt2 import GOOD_FOR_S, LedgerPostage
 from outrider.holding.postage.provider_interface import Bill, NotPaid, Paid
 from outrider.model.address import Address, parse_address

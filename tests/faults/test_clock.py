@@ -11,6 +11,7 @@ import os
 import struct
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -90,20 +91,36 @@ def test_under_load(tmp_path: Path, jump_s: float) -> None:
     publish("SEC-95", "clock set on or back, an hour or a day", "SQLite", account.figures(1))
 
 
+class Waiting:
+    """A server with a clock of its own that tries again after 2 s and then every 4 s, and where it relays
+    to: nothing is there yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sink_address, self.address = loopback_address(), loopback_address()
+        self.clock = Clock(folder)
+        schedule = {"retry": [2, 4], "jitter": 0.0, "max_age": 5 * DAY, "delay_warning": 0}
+        settings = relay(self.address, self.sink_address, delivery=schedule)
+        self.server = OutriderServer(settings, environment=self.clock.environment)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Waiting]:
+    """One that runs."""
+    made = Waiting(tmp_path)
+    with made.clock, made.server:
+        yield made
+
+
 def deferrals(server: OutriderServer) -> Counter[object]:
     """How often each recipient was put off."""
     return Counter(entry["recipient"] for entry in server.log_events("deferred"))
 
 
 @pytest.mark.covers("SEC-95")
-def test_a_clock_set_on_makes_no_storm(tmp_path: Path) -> None:
-    sink_address, address = loopback_address(), loopback_address()
-    with (
-        Clock(tmp_path) as clock,
-        OutriderServer(waiting(address, sink_address), environment=clock.environment) as server,
-        Sink(sink_address, PORT),
-    ):
-        send_later(address, 20, "before")
+def test_a_clock_set_on_makes_no_storm(rig: Waiting) -> None:
+    server, clock = rig.server, rig.clock
+    with Sink(rig.sink_address, PORT):
+        send_later(rig.address, 20, "before")
         server.wait_event("deferred", 20)
         clock.jump(DAY)
         before, began = deferrals(server), time.monotonic()
@@ -115,17 +132,13 @@ def test_a_clock_set_on_makes_no_storm(tmp_path: Path) -> None:
 
 
 @pytest.mark.covers("SEC-95")
-def test_a_clock_set_back_stops_nothing_that_comes_later(tmp_path: Path) -> None:
-    sink_address, address = loopback_address(), loopback_address()
-    with (
-        Clock(tmp_path) as clock,
-        OutriderServer(waiting(address, sink_address), environment=clock.environment) as server,
-        Sink(sink_address, PORT),
-    ):
-        send_later(address, 5, "before")
+def test_a_clock_set_back_stops_nothing_that_comes_later(rig: Waiting) -> None:
+    server, clock = rig.server, rig.clock
+    with Sink(rig.sink_address, PORT):
+        send_later(rig.address, 5, "before")
         server.wait_event("deferred", 5)
         clock.jump(-DAY)
-        send_later(address, 5, "after")
+        send_later(rig.address, 5, "after")
         # Retried as if nothing had been, by the schedule: a first try, and another 2 s later.
         wait_until(
             lambda: all(deferrals(server)[f"later-after-{n}@far.example"] >= 2 for n in range(5)), "retries"
@@ -141,24 +154,13 @@ def test_a_clock_set_back_stops_nothing_that_comes_later(tmp_path: Path) -> None
 
 
 @pytest.mark.covers("SEC-95")
-def test_a_clock_set_back_keeps_no_destination_for_dead(tmp_path: Path) -> None:
-    sink_address, address = loopback_address(), loopback_address()
-    with (
-        Clock(tmp_path) as clock,
-        OutriderServer(waiting(address, sink_address), environment=clock.environment) as server,
-    ):
-        send(address, b"Subject: x\r\n\r\nx\r\n", "a-before@far.example")
-        server.wait_event("destination_backed_off")
-        clock.jump(-DAY)
-        with Sink(sink_address, PORT) as sink:
-            send(address, b"Subject: x\r\n\r\nx\r\n", "a-after@far.example")
-            wait_until(lambda: bool(sink.arrived_for("a-after@far.example")), "mail after the jump")
-
-
-def waiting(address: str, next_hop: str) -> dict[str, object]:
-    """A server that tries again after 2 s, and then every 4 s."""
-    schedule = {"retry": [2, 4], "jitter": 0.0, "max_age": 5 * DAY, "delay_warning": 0}
-    return relay(address, next_hop, delivery=schedule)
+def test_a_clock_set_back_keeps_no_destination_for_dead(rig: Waiting) -> None:
+    send(rig.address, b"Subject: x\r\n\r\nx\r\n", "a-before@far.example")
+    rig.server.wait_event("destination_backed_off")
+    rig.clock.jump(-DAY)
+    with Sink(rig.sink_address, PORT) as sink:
+        send(rig.address, b"Subject: x\r\n\r\nx\r\n", "a-after@far.example")
+        wait_until(lambda: bool(sink.arrived_for("a-after@far.example")), "mail after the jump")
 
 
 def send_later(address: str, count: int, word: str) -> None:

@@ -1,4 +1,4 @@
-"""FAULT-F9: bits flip and pages are torn in a spool that is at rest.
+"""FAULT-F9: bits flip and pages are torn in a spool at rest; rows of PostgreSQL change behind its back.
 
 Nothing that is not as it was stored may leave. Every message that was acknowledged is delivered whole, or it
 is named: held, set aside as malformed, or the start is refused because of it.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.faults import ledger
@@ -22,6 +23,7 @@ from tests.faults.sink import Sink
 from tests.faults.sites import PORT, relay
 from tests.peers.addresses import loopback_address
 from tests.peers.outrider_server import OutriderServer
+from tests.peers.postgresql import PostgresServer
 from tests.peers.rooms import wait_until
 
 pytestmark = pytest.mark.serial
@@ -78,6 +80,18 @@ class Found:
     truncated: int = 0
     lost: int = 0
 
+    def figures(self, rounds: int) -> dict[str, float]:
+        """As they are published."""
+        return {
+            "rounds": rounds,
+            "acknowledged": self.acknowledged,
+            "lost": self.lost,
+            "truncated": self.truncated,
+            "refused starts": self.refused_starts,
+            "held": self.held,
+            "set aside": self.set_aside,
+        }
+
 
 @pytest.mark.covers("FAULT-F9", "SEC-212")
 @short_and_long(6, 100)
@@ -102,18 +116,65 @@ def test_what_is_damaged_is_found(rounds: int, tmp_path: Path) -> None:
                 judge(server, load, sink_address, found, logged)
             else:
                 found.refused_starts += 1
-    figures = {
-        "rounds": rounds,
-        "acknowledged": found.acknowledged,
-        "lost": found.lost,
-        "truncated": found.truncated,
-        "refused starts": found.refused_starts,
-        "held": found.held,
-        "set aside": found.set_aside,
-    }
-    publish("F9", "bits flipped, pages torn or empty, at rest", "SQLite", figures)
+    publish("F9", "bits flipped, pages torn or empty, at rest", "SQLite", found.figures(rounds))
     assert not found.truncated
     assert not found.lost
+
+
+COLUMNS = (
+    *("messages.data", "contents.headers", "contents.body", "contents.digest", "contents.reference"),
+    *("items.data", "items.destination", "pieces.octets"),
+)
+
+
+def spoil(dsn: str, column: str, chance: random.Random) -> None:
+    """Flip a bit in one row's octets, or empty or tear them, or lose a piece of a body: all that a database
+    may do which has no checksums of its own, or which somebody else wrote to."""
+    table, _, name = column.partition(".")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        query = f"SELECT ctid::text, {name} FROM outrider.{table} WHERE length({name}) > 0"
+        place, octets = chance.choice(connection.execute(query.encode(), binary=True).fetchall())
+        if table == "pieces" and chance.random() < 0.3:
+            connection.execute("DELETE FROM outrider.pieces WHERE ctid = %s::tid", (place,))
+            return
+        damaged = bytearray(octets)
+        cut = chance.randrange(len(damaged))
+        way = chance.randrange(3)
+        if way == 0 or not any(damaged[cut:]):
+            damaged[cut] ^= 1 << chance.randrange(8)
+        elif way == 1:
+            damaged[cut:] = bytes(len(damaged) - cut)
+        else:
+            del damaged[cut:]
+        change = f"UPDATE outrider.{table} SET {name} = %b WHERE ctid = %s::tid"
+        connection.execute(change.encode(), (bytes(damaged), place))
+
+
+@pytest.mark.covers("FAULT-F9", "SEC-212")
+@short_and_long(4, 60)
+def test_what_is_damaged_in_postgresql_is_found(rounds: int) -> None:
+    sink_address, address = loopback_address(), loopback_address()
+    chance = random.Random(10)
+    found = Found()
+    with PostgresServer(loopback_address()) as postgres:
+        dsn = postgres.create_database("spool")
+        configuration = relay(address, sink_address, spool={"backend": "postgresql", "dsn": dsn})
+        with OutriderServer(configuration) as server:
+            load = Load(address, PORT, sessions=4, refused=False)
+            refill(server, load)
+            postgres.sql("CREATE DATABASE kept TEMPLATE spool", "postgres")
+            for _ in range(rounds):
+                postgres.sql("DROP DATABASE spool WITH (FORCE)", "postgres")
+                postgres.sql("CREATE DATABASE spool TEMPLATE kept", "postgres")
+                spoil(dsn, chance.choice(COLUMNS), chance)
+                found.acknowledged += len(load.acknowledged)
+                logged = len(server.log_events())
+                server.start()
+                judge(server, load, sink_address, found, logged)
+    publish("F9", "rows changed behind its back, at rest", "PostgreSQL", found.figures(rounds))
+    assert not found.truncated
+    assert not found.lost
+    assert found.held + found.set_aside >= rounds, "somebody did not notice"
 
 
 def starts(server: OutriderServer) -> bool:

@@ -138,6 +138,19 @@ def test_encrypted_headers_and_envelopes_alone_cross_too() -> None:
         assert found.objects == objects
 
 
+@pytest.mark.covers("MT2-28b")
+def test_what_a_gateway_wrapped_again_is_unwrapped_a_layer_at_a_time() -> None:
+    form = smtp_to_mt2(ON_TOP + SECTION)
+    outer = objects_of(write_headers(form.headers), form.body_prefix + REST)
+    sent, rest = as_smtp(outer, form.body_prefix + REST)
+    found = recover(ON_TOP + sent, [rest])
+    assert isinstance(found, Recovered)
+    assert (found.objects, found.header_section) == (outer, ON_TOP + SECTION)
+    inner = recover(found.header_section, [rest])
+    assert isinstance(inner, Recovered)
+    assert inner.objects == OBJECTS
+
+
 def refold(section: bytes) -> bytes:
     return section.replace(b"; ", b";\r\n\t").replace(b"\r\n ", b"\r\n\t  ")
 

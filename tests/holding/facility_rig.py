@@ -158,12 +158,10 @@ class FacilityRig:
             "w1", self.mailing.new_id, hook=bool(self.holding.hook), refunds=self.payer is not None
         )
         reporting = reporting_for(self.config, tables, routes, self.mailing.new_id)
-        self.runner = ErrandRunner(
-            RunnerParts(
-                self.store, "w1", self.spool, None, reporting, self.observer, clock, self.holding.hook,
-                self.payer,
-            )
-        )  # fmt: skip
+        self.parts = RunnerParts(
+            self.store, "w1", self.spool, None, reporting, self.observer, clock, self.holding.hook, self.payer
+        )
+        self.runner = ErrandRunner(self.parts)
         self.guesses = Guesses(self.holding.guesses_per_minute)
         parts = FacilityParts(
             self.store, maker, self.guesses, self.observer, lambda host: host == "mhf-1.alpha.example",
@@ -171,7 +169,8 @@ class FacilityRig:
         )  # fmt: skip
         self.facility, self.pages = Facility(parts), HeldPages(parts, clock)
         self.watch = EnvelopeWatch(self.store, maker, self.observer, clock)
-        self.caretaker = Caretaker(Caretaking(self.store, maker, self.runner, self.observer, clock))
+        review = lambda: self.watch.review(self.spool)  # noqa: E731
+        self.caretaker = Caretaker(Caretaking(self.store, maker, self.runner, self.observer, clock, review))
         self.transport = HoldTransport(
             HoldParts(
                 self.store, self.holding, self.port, self.config.delivery, self.mailing, routes,

@@ -139,6 +139,7 @@ class IncomingRig:
     report: PolicyReport = field(
         default_factory=lambda: PolicyReport("beta.example", max_mail_size=10_000_000)
     )
+    gather_s: float = 0.0
     unvouched: str = "claimed"
     classes: Classes | None = None
     wishes: Wishes | None = None
@@ -200,7 +201,7 @@ class IncomingRig:
         caller = self.caller or self.holder
         self.questions = Questions(
             caller, self.arrivals, self.observer, self._clock,
-            QuestionTerms(self.settings.concurrency), lambda: self.postage,
+            QuestionTerms(self.settings.concurrency, gather_s=self.gather_s), lambda: self.postage,
         )  # fmt: skip
         rules = IncomingRules(
             self.settings,
@@ -242,7 +243,7 @@ class IncomingRig:
             "amdp-fetch": FetchTransport(
                 FetchParts(
                     caller, self.arrivals, self.spool, lambda: self.reception, making, abuse,
-                    self.observer, self._clock, config.hostname, lambda: "s1", 3,
+                    self.observer, self._clock, config.hostname, lambda: "s1", self.questions.refund, 3,
                 )
             ),
             "amdp-receipt": ReceiptTransport(
@@ -266,6 +267,21 @@ class IncomingRig:
         self.holders.close()
         self.steps = Steps(kill_at)
         self._begin()
+
+    async def survive(self, kill_at: int) -> bool:
+        """Run with a kill at that step, then again until all is done; False where the kill came too late."""
+        await self.restart(kill_at)
+        killed = False
+        try:
+            await self.run()
+        except Killed:
+            killed = True
+        await self.restart()
+        for _ in range(5):
+            await self.run()
+            self.now += 3600
+        assert self.queue == []
+        return killed
 
     async def close(self) -> None:
         await self.restart()

@@ -161,7 +161,7 @@ class ScriptedHolder:
         held = self.held.get(name)
         if held is None or held.burnt or held.withdrawn or held.fields != fields:
             return Answer(known=False)
-        return Answer(known=True, to=held.to, confirmation=held.confirmation, thread=("<a@alpha.example>",))
+        return Answer(known=True, to=held.to, confirmation=held.confirmation, thread=("a@alpha.example",))
 
     def _burn(self, name: str, confirmation: str) -> Done:
         held = self.held.get(name)

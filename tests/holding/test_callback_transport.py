@@ -46,6 +46,7 @@ async def test_an_envelope_of_a_stranger_goes_to_its_reader(tmp_path: Path) -> N
         octets = octets_of(made)
         assert b"\r\nAMDP-Verified-From: " in octets
         assert b"\r\nAMDP-From: " not in octets
+        assert b"\r\nReferences: <a@alpha.example>\r\n" in octets, "AMDP-21: where it belongs"
         assert f"https://{HOLDER}:8443/m/{envelope.id}/{held.confirmation}".encode() in octets
         assert made.envelope.recipients[0].route == ""
         assert made.envelope.recipients[0].notify is Notify.NEVER
@@ -56,7 +57,7 @@ async def test_an_envelope_of_a_stranger_goes_to_its_reader(tmp_path: Path) -> N
         assert facts.get("amdp.class", Provenance.VOUCHED) is None
         [arrival] = (await site.arrivals.recall([(HOLDER, envelope.id)])).values()
         assert (arrival.message, arrival.state) == (arrived, ArrivalState.DELIVERED)
-        assert arrival.thread == ("<a@alpha.example>",)
+        assert arrival.thread == ("a@alpha.example",)
         assert held.confirmation not in repr(arrival)
         assert site.holders.has_passed(None) is False
 

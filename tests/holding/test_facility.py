@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,13 +15,15 @@ import pytest
 from outrider.config.amdp_schema import AmdpHolding
 from outrider.delivery.lookup import HostAddresses, LookupTemporary, MxRecords, NoRecords, ServiceRecords
 from outrider.holding.facility.exchangers import DnsExchangers, ExchangersUnknown
+from outrider.holding.facility.held_errands import ErrandRunner
 from outrider.holding.facility.held_store import FILE, PART, HeldStore
-from outrider.holding.facility.held_upkeep import withdraw
+from outrider.holding.facility.held_upkeep import claim_errands, withdraw
 from outrider.holding.pages.source import PageBusy, Proof
 from outrider.holding.web import IPAddress, WebResponse
 from outrider.message.header_fields import field_values
 from outrider.model.content import inline_content
 from outrider.model.envelope import Notify
+from outrider.model.message import Leased, NewMessage, RecipientState, RecipientStatus, Settlement
 from outrider.model.result import DeliveryResult, Kind
 from outrider.protocols.amdp.envelope import with_link_token
 from outrider.routing.mail_exchangers import Exchanger
@@ -421,6 +424,71 @@ async def test_a_receipt_is_stored_once_though_a_crash_hides_that_it_was(rig: Fa
 
 
 @pytest.mark.covers("AMDP-6")
+async def test_an_errand_that_its_worker_let_lie_is_done_by_another(rig: FacilityRig) -> None:
+    sent = await held_one(rig, notify=Notify.SUCCESS)
+    assert await rig.receipt(sent, await rig.authenticate(sent)) == 200
+    other = ErrandRunner(replace(rig.parts, owner="w2"))
+    rig.now += rig.parts.lost_s - 1
+    assert await other.run_due() == 0
+    rig.now += 1
+    assert await other.run_due() == 1
+    assert len(await in_spool(rig)) == 1
+    assert await rig.runner.run_due() == 0
+
+
+@pytest.mark.covers("AMDP-6")
+async def test_what_another_stored_before_it_died_is_not_stored_again(rig: FacilityRig) -> None:
+    """Its spool has been adopted: there the receipt is, under its id."""
+    sent = await held_one(rig, notify=Notify.SUCCESS)
+    assert await rig.receipt(sent, await rig.authenticate(sent)) == 200
+    rows = await rig.store.read(lambda store: store.database.execute("SELECT * FROM held_errands"))
+    assert await rig.runner.run_due() == 1
+    again = "INSERT INTO held_errands VALUES (?, ?, ?, ?, ?, ?, 1)"
+    await rig.store.write(lambda store: store.database.execute(again, rows[0][:-1]))
+    stored, rig.spool.store = rig.spool.store, None  # type: ignore[method-assign, assignment]
+    rig.now += rig.parts.lost_s
+    assert await ErrandRunner(replace(rig.parts, owner="w2")).run_due() == 1
+    rig.spool.store = stored  # type: ignore[method-assign]
+    assert rig.observer.named("errand_failed") == []
+    assert len(await in_spool(rig)) == 1
+
+
+@pytest.mark.covers("AMDP-6")
+async def test_a_worker_that_is_started_anew_goes_on_at_once(rig: FacilityRig) -> None:
+    sent = await held_one(rig, notify=Notify.SUCCESS)
+    assert await rig.receipt(sent, await rig.authenticate(sent)) == 200
+    await rig.store.write(lambda store: claim_errands(store, "w1", rig.now, lambda _: 60.0, 20, 300.0))
+    assert await rig.runner.run_due() == 0
+    await ErrandRunner(replace(rig.parts, owner="w2")).resume()
+    assert await rig.runner.run_due() == 0
+    await rig.runner.resume()
+    assert await rig.runner.run_due() == 1
+    assert len(await in_spool(rig)) == 1
+
+
+@pytest.mark.covers("AMDP-6")
+async def test_errands_behind_a_slow_one_are_done_by_one_worker(rig: FacilityRig) -> None:
+    for name in ("0123456789ABCDE", "0123456789ABCDF"):
+        [sent] = await rig.hold(submitted("bob@beta.example", name=name, notify=Notify.SUCCESS))
+        assert await rig.receipt(sent, await rig.authenticate(sent)) == 200
+    other = ErrandRunner(replace(rig.parts, owner="w2"))
+    store = rig.spool.store
+    taken: list[int] = []
+
+    async def slow(made: NewMessage, *, lease_until: float = 0.0) -> tuple[Leased, ...]:
+        rig.spool.store = store  # type: ignore[method-assign]
+        rig.now += rig.parts.lost_s + 60
+        taken.append(await other.run_due())
+        return await store(made, lease_until=lease_until)
+
+    rig.spool.store = slow  # type: ignore[method-assign, assignment]
+    await rig.runner.run_due()
+    assert taken == [2]
+    assert len(await in_spool(rig)) == 2
+    assert len(rig.observer.named("errand_done")) == 3
+
+
+@pytest.mark.covers("AMDP-6")
 async def test_the_hook_is_told_of_each_retrieval_and_again_when_it_fails(
     make_rig: MakeRig, tmp_path: Path
 ) -> None:
@@ -459,6 +527,30 @@ async def test_what_became_of_an_envelope_is_noted(rig: FacilityRig) -> None:
         False,
         True,
     ]
+
+
+@pytest.mark.covers("AMDP-6")
+async def test_what_a_crash_kept_from_being_noted_is_looked_for(rig: FacilityRig) -> None:
+    """The settlements are in the spool, and nobody was told."""
+    sent = await rig.hold(submitted(*(f"r{number}@beta.example" for number in range(4))))
+    ends = (
+        DeliveryResult(Kind.RELAYED, "2.0.0", "taken"),
+        DeliveryResult(Kind.FAILED, "5.1.1", "no such user"),
+        DeliveryResult(Kind.DEFERRED, "4.4.1", "later"),
+    )
+    states = (RecipientState.RELAYED, RecipientState.FAILED, RecipientState.PENDING)
+    for one, end, state in zip(sent, ends, states, strict=False):  # of the fourth this spool knows nothing
+        (leased,) = await rig.spool.store(one.message, lease_until=rig.now + 300)
+        after = (RecipientStatus(0, state, 1, end),)
+        await rig.spool.settle(Settlement(leased.item.key, leased.item.lease, after, at=rig.now))
+    rig.caretaker.start()
+    for _ in range(2000):
+        if len(rig.observer.named("copy_changed")) == 2:
+            break
+        await asyncio.sleep(0.01)
+    await rig.caretaker.stop()
+    assert [one[1:4:2] for one in rig.observer.named("copy_changed")] == [(0, "notified"), (1, "refused")]
+    assert await rig.watch.review(rig.spool) == 0
 
 
 @pytest.mark.covers("AMDP-6", "AMDP-23")

@@ -98,6 +98,31 @@ def test_a_class_is_worth_what_somebody_vouches_for(unvouched: str, said: Said |
     assert decision.lacks_voucher is (fate is Fate.DROP)
 
 
+@pytest.mark.covers("AMDP-18", "AMDP-20", "ITP-3")
+@pytest.mark.parametrize(
+    ("said", "price"),
+    [
+        (Said(covered=True), 0),
+        (Said(covered=False), 5),
+        (Said(covered=False, answered=False), 0),
+        (None, 0),
+    ],
+)
+def test_a_claimed_class_is_as_dear_as_the_dearest(said: Said | None, price: int) -> None:
+    """Not so while nobody can be asked: that never stands in the way of mail."""
+    report = replace(
+        REPORT,
+        pay=True,
+        accept=(AcceptClass(parse_pattern("*")), AcceptClass(parse_pattern("*::Bulk::*"), 5)),
+        unvouched_price=5,
+    )
+    paid = decide(RULES, report, replace(ENVELOPE, postage="p"), said, NIGHT)
+    assert (paid.fate, paid.price) == (Fate.FETCH, price)
+    unpaid = decide(RULES, report, ENVELOPE, said, NIGHT)
+    assert (unpaid.fate is Fate.DROP, unpaid.breaks_policy) == (bool(price), bool(price))
+    assert decide(RULES, report, of("friend.example"), said, NIGHT).price == 0
+
+
 @pytest.mark.covers("AMDP-18")
 def test_an_allowed_sender_needs_nobody_to_vouch() -> None:
     rules = replace(RULES, unvouched="refuse")

@@ -8,27 +8,10 @@ import pytest
 
 from outrider.holding.web import CallFailed
 from outrider.protocols.amdp.mail_class import parse_class
-from tests.holding.incoming_support import BODY, IncomingRig, octets_of, rig
-from tests.holding.scripted_holder import Killed
+from tests.holding.incoming_support import BODY, octets_of, rig
 
 FAR = 200
 """More than there are steps."""
-
-
-async def _survive(site: IncomingRig, kill_at: int) -> bool:
-    """Run with a kill at that step, then again until all is done; False where the kill came too late."""
-    await site.restart(kill_at)
-    killed = False
-    try:
-        await site.run()
-    except Killed:
-        killed = True
-    await site.restart()
-    for _ in range(5):
-        await site.run()
-        site.now += 3600
-    assert site.queue == []
-    return killed
 
 
 @pytest.mark.covers("AMDP-9", "SEC-188")
@@ -37,7 +20,7 @@ async def test_killed_while_an_envelope_is_handed_over(tmp_path: Path) -> None:
         for kill_at in range(1, FAR):
             envelope = site.envelope(kill_at, mail_class=parse_class("Agent::Bulk::news"))
             site.arrive(kill_at, mail_class=envelope.mail_class)
-            killed = await _survive(site, kill_at)
+            killed = await site.survive(kill_at)
             assert len(site.delivered) == kill_at, site.results[-1]
             assert envelope.id.encode() in octets_of(site.delivered[-1])
             assert site.holder.held[envelope.id].burnt
@@ -55,7 +38,7 @@ async def test_killed_while_a_message_is_fetched(tmp_path: Path, size: int) -> N
             content = BODY + b"%d\r\n" % kill_at + b"0123456789\r\n" * (size // 12)
             envelope = site.envelope(kill_at, content)
             site.arrive(kill_at, content=content, digest=envelope.digest)
-            killed = await _survive(site, kill_at)
+            killed = await site.survive(kill_at)
             stored = site.fetched()
             assert len(stored) == kill_at, site.results[-1]
             assert octets_of(stored[-1]) == content

@@ -21,7 +21,7 @@ from outrider.protocols.amdp.json_forms import encode
 from outrider.protocols.amdp.mail_class import parse_pattern
 from outrider.protocols.amdp.report import AcceptClass, PolicyReport
 from outrider.tables.database import SqliteDatabase
-from tests.holding.incoming_support import START, IncomingRig, Killed, rig
+from tests.holding.incoming_support import START, IncomingRig, rig
 from tests.holding.postage_rig import KEY, serials
 
 DAY = 86_400
@@ -153,17 +153,7 @@ async def test_killed_between_any_two_steps_it_is_paid_exactly_once(tmp_path: Pa
         for kill_at in range(1, 100):
             postage = await here.receipt(kill_at)
             site.arrive(kill_at, postage=postage)
-            await site.restart(kill_at)
-            killed = False
-            try:
-                await site.run()
-            except Killed:
-                killed = True
-            await site.restart()
-            for _ in range(5):
-                await site.run()
-                site.now += 3600
-            assert site.queue == []
+            killed = await site.survive(kill_at)
             assert len(site.fetched()) == kill_at, site.results[-1]
             assert await here.sums() == (0, 5 * kill_at)
             if not killed:

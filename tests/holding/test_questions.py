@@ -52,6 +52,36 @@ async def test_what_gathers_while_a_call_is_under_way_goes_together(tmp_path: Pa
         assert all(held.burnt for held in site.holder.held.values())
 
 
+@pytest.mark.covers("AMDP-9")
+async def test_after_a_call_questions_gather_for_a_moment(tmp_path: Path) -> None:
+    async with rig(tmp_path, concurrency=1, gather_s=600.0) as site:
+        await site.questions.ask(question(site, 500))
+        site.holder.calls.clear()
+        asked = []
+        for number in range(1, 101):
+            assert site.holder.calls == []
+            asked.append(asyncio.create_task(site.questions.ask(question(site, number))))
+            await asyncio.sleep(0)
+        # As many as a call can take go without waiting for the end of the moment.
+        await asyncio.gather(*asked)
+        assert site.holder.calls == [(QUERY_PATH, 100), (ACKNOWLEDGE_PATH, 100)]
+
+
+@pytest.mark.covers("AMDP-9")
+async def test_nothing_is_begun_when_the_server_stops(tmp_path: Path) -> None:
+    async with rig(tmp_path, concurrency=1, gather_s=600.0) as site:
+        await site.questions.ask(question(site, 500))
+        site.holder.calls.clear()
+        gathering = asyncio.create_task(site.questions.ask(question(site, 1)))
+        await asyncio.sleep(0)
+        await site.questions.aclose()
+        with pytest.raises(HolderAway, match="stops"):
+            await gathering
+        with pytest.raises(HolderAway, match="stops"):
+            await site.questions.ask(question(site, 2))
+        assert site.holder.calls == []
+
+
 @pytest.mark.covers("AMDP-12")
 async def test_more_calls_at_once_only_where_there_is_more(tmp_path: Path) -> None:
     async with rig(tmp_path, concurrency=2) as site:

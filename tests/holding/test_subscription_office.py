@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outrider.holding.subscriptions.office import GUESSES_PER_HOUR, network_of
+from outrider.holding.pages.texts import LANGUAGES
+from outrider.holding.subscriptions.letter_texts import LETTERS, LetterTexts
+from outrider.holding.subscriptions.office import GUESSES_PER_HOUR, KINDS, network_of
 from outrider.holding.subscriptions.wishes import Standing
 from outrider.holding.web import WebResponse
 from outrider.lists.distribution import list_fields
@@ -104,6 +110,49 @@ async def test_nobody_learns_whether_an_address_exists(service: ServiceRig) -> N
     assert len(answers) == 1
     await service.office.write_letters()
     assert {str(one.envelope.recipients[0].address) for one in service.letters} == {ANN}
+
+
+@pytest.mark.covers("AMDP-19")
+@pytest.mark.parametrize(
+    ("languages", "language", "subject", "wish"),
+    [
+        ("", "en", "Please confirm your subscription", "accept mail from news.example of the class"),
+        ("de-AT, en;q=0.5", "de", "Bitte bestätigen: Ihr Abonnement", "Post von news.example der Klasse"),
+        ("nl, fr;q=0.9, en;q=0.1", "fr", "Merci de confirmer votre abonnement", "accepter le courrier de"),
+        ("tlh", "en", "Please confirm your subscription", "accept mail from news.example of the class"),
+    ],
+)
+async def test_letters_are_in_the_language_of_who_applies(
+    service: ServiceRig, languages: str, language: str, subject: str, wish: str
+) -> None:
+    """By the page and by the API, as the retrieval page chooses its own."""
+    fields = {"kind": "accept", "address": ANN, "sender": "news.example", "class": "*::Bulk::*"}
+    program = {"wish": "accept", "address": ANN, "sender": "news.example", "mail_class": "*::Bulk::*"}
+    wanted = {"accept-language": languages}
+    await service.post("/subscriptions", fields, headers=wanted)
+    path = "/amdp/v1/subscriptions/apply"
+    headers = {"content-type": "application/json", **wanted}
+    await service.json(path, json.dumps(program).encode(), headers=headers)
+    await service.office.write_letters()
+    assert len(service.letters) == 2
+    for one in service.letters:
+        letter = message_from_bytes(octets(one), policy=default)
+        assert isinstance(letter, EmailMessage)
+        assert str(letter["Subject"]) == subject
+        words = letter.get_content()
+        for expected in (wish, ANN, LETTERS[language].classes["*::Bulk::*"], link_of(one)):
+            assert expected in words
+
+
+@pytest.mark.covers("AMDP-19")
+@pytest.mark.parametrize("texts", LETTERS.values(), ids=LETTERS)
+def test_every_language_of_the_letters_says_everything(texts: LetterTexts) -> None:
+    english = LETTERS["en"]
+    assert texts.classes.keys() == english.classes.keys()
+    assert texts.wishes.keys() == english.wishes.keys() == set(KINDS) | {"subscribe", "unsubscribe"}
+    assert texts.subjects.keys() == english.subjects.keys()
+    assert LETTERS.keys() == LANGUAGES.keys(), "as many as the pages have"
+    assert all(name in texts.text for name in ("{address}", "{wish}", "{link}"))
 
 
 @pytest.mark.covers("AMDP-19")

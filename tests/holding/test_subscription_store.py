@@ -85,6 +85,19 @@ def test_a_link_is_good_for_its_time_and_one_never_told_is_never_good(store: Sub
 
 
 @pytest.mark.covers("AMDP-19")
+def test_a_letter_s_language_is_kept_until_it_is_written_and_no_longer(open_store: Open) -> None:
+    store = open_store()
+    for language in ("de", "en", "fr"):
+        wish = Application("accept", ANN, Subject(f"{language}.example", "*"), language)
+        assert store.apply(language, wish, NOW, letter=True)
+    due = open_store().letters_due(NOW + 1, 10)
+    assert {one.token: one.application.language for one in due} == {one: one for one in ("de", "en", "fr")}
+    later = NOW + WISH_LIFETIME_S + 1
+    store.apply("other", Application("accept", BOB, NEWS), later, letter=True)
+    assert not store._database.execute("SELECT 1 FROM subscription_languages")
+
+
+@pytest.mark.covers("AMDP-19")
 def test_who_is_bombed_gets_three_letters_a_day(store: SubscriptionStore) -> None:
     asked = [
         store.apply(f"token{number}", Application("accept", ANN, NEWS), NOW + number, letter=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -208,3 +210,12 @@ def test_another_key_must_be_asked_about() -> None:
 def test_what_is_kept_of_the_ca_set_is_certificates_alone() -> None:
     pem = received().invitation.authorities_pem
     assert pem == SITE.authority.certificate_pem
+
+
+@pytest.mark.covers("ITP-8", "MT2-27")
+def test_the_port_of_mt2_is_named_where_there_is_one() -> None:
+    assert b"mt2_port" not in base64.urlsafe_b64decode(json.loads(SITE.signed())["payload"] + "==")
+    assert received(mt2_port=10126).invitation.mt2_port == 10126
+    assert received().invitation.mt2_port == 0
+    with pytest.raises(DocumentError, match="out of range"):
+        SITE.signed(mt2_port=65_536)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from outrider.delivery.interface import Expansion, Job
-from outrider.model.message import NewItem, NewMessage, Settlement
+from outrider.model.message import Leased, NewItem, NewMessage, Settlement
 from outrider.model.result import DeliveryResult, Kind
 from outrider.spool.interface import SpoolUnavailable
 from outrider.testing.memory_spool import MemorySpool
@@ -35,12 +35,12 @@ class Failing(MemorySpool):
 
     failures: tuple[Exception, ...] = ()
 
-    def settle(self, settlement: Settlement):  # type: ignore[no-untyped-def]
+    def settle(self, settlement: Settlement, *, lease_until: float = 0.0):  # type: ignore[no-untyped-def]
         if self.failures:
             error, *rest = self.failures
             self.failures = tuple(rest)
             raise error
-        return super().settle(settlement)
+        return super().settle(settlement, lease_until=lease_until)
 
 
 def world(maker: Maker, spool: MemorySpool | None = None) -> World:
@@ -59,6 +59,23 @@ async def test_what_a_transport_makes_is_queued_and_carried() -> None:
         number = await here.submit("ann@alpha.example")
         await here.clock.advance(1)
         assert await here.kinds(number) == ["delivered"]
+        assert made_in(here) == ["made1-0", "made1-1"]
+        assert len(here.dialler.sent) == 2
+
+
+class NeverAsked(MemorySpool):
+    """Gives nothing that was not leased when it was stored."""
+
+    async def lease_due(self, *_: object, **__: object) -> tuple[Leased, ...]:
+        return ()
+
+
+@pytest.mark.covers("SMTP-8")
+async def test_what_a_transport_makes_goes_on_from_memory() -> None:
+    async with world(Maker(), NeverAsked()) as here:
+        here.run()
+        await here.submit("ann@alpha.example")
+        await here.clock.advance(1)
         assert made_in(here) == ["made1-0", "made1-1"]
         assert len(here.dialler.sent) == 2
 

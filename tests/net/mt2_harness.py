@@ -20,6 +20,7 @@ from outrider.identity.jws import Signer
 from outrider.identity.mt2_identity import Found
 from outrider.identity.mt2_peers import Mt2Peers
 from outrider.model.content import Body, InlineBody
+from outrider.model.message import MessageId
 from outrider.model.result import DeliveryResult
 from outrider.net.client_settings import SmtpClientParts
 from outrider.net.client_tls import ClientTls
@@ -87,6 +88,7 @@ class PlainAssembler:
 
     def __init__(self) -> None:
         self.prefix = b"Content-Type: text/plain\r\n\r\n"
+        self.answers: list[tuple[str, str, str]] = []
 
     async def assemble(self, job: Job, peer: str) -> Assembled:
         content, message = job.message.content, job.message
@@ -108,6 +110,9 @@ class PlainAssembler:
             ),
             {},
         )
+
+    def answered(self, message: MessageId, objects: OutgoingObjects, peer: str) -> None:
+        self.answers.append((message, objects.transfer_id, peer))
 
 
 def files_of(files: TlsFiles) -> CertificateFiles:
@@ -148,6 +153,7 @@ class Site:
     def __post_init__(self) -> None:
         self.files = self.authority.issue(self.name)
         self.callers = Callers()
+        self.assembler = PlainAssembler()
         self.numbers = itertools.count(1)
         self.stores = ca_stores([self.authority.authority.read_bytes()], [])
         self.peers = Mt2Peers(self.stores)
@@ -158,7 +164,7 @@ class Site:
         return Mt2ClientParts(
             common=SmtpClientParts(replace(SETTINGS, hostname=self.name), tls, self.noted, time.time),
             peers=self.peers,
-            assembler=PlainAssembler(),
+            assembler=self.assembler,
             new_session_id=self.session_id,
             wanted=self.wanted,
             signer=signer_of(self.files),

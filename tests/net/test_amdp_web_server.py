@@ -12,7 +12,7 @@ import pytest
 from tests.net.web_harness import PORT, Echo, pieces_of, raw_connection, said, web_caller, web_site
 from tests.peers.certificates import CertificateAuthority
 
-from outrider.holding.web import MOST_ASKED, WebRequest, WebResponse
+from outrider.holding.web import MOST_ASKED, GoneMeanwhile, WebRequest, WebResponse
 from outrider.net.amdp_web_server import AmdpWebTimes
 
 HOST = "mhf-1.alpha.example"
@@ -299,6 +299,19 @@ async def test_a_stream_that_breaks_is_cut_off() -> None:
         answer = await said(site, request("/"))
     assert answer.endswith(b"\r\n\r\nsome")  # fewer than was said: the client knows
     assert [str(error) for error in site.observed.broken] == ["disk"]
+
+
+@pytest.mark.covers("SEC-188", "AMDP-6")
+async def test_what_is_gone_while_it_is_sent_is_cut_off_and_no_fault_of_ours() -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"some"
+        raise GoneMeanwhile("withdrawn")
+
+    service = Echo(WebResponse(200, stream=stream(), length=10))
+    async with web_site(None, [service]) as site:
+        answer = await said(site, request("/"))
+    assert answer.endswith(b"\r\n\r\nsome")
+    assert site.observed.broken == []
 
 
 async def test_a_client_that_reads_nothing_is_let_go() -> None:

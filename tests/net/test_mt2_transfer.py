@@ -195,6 +195,24 @@ async def test_a_message_that_was_taken_is_not_taken_again(server: Site, client:
     assert len(server.reception.committed) == 1
 
 
+@pytest.mark.covers("MT2-18a")
+@pytest.mark.parametrize(
+    ("code", "answered"),
+    [("", True), (codes.CONTENT_REFUSED, True), (codes.TOO_BUSY, False), (codes.IN_TRANSFER, False)],
+)
+async def test_what_may_be_sent_again_is_not_called_answered(
+    server: Site, client: Site, code: str, answered: bool
+) -> None:
+    """Whoever has written it down must keep it then."""
+    server.reception.refuse_object = lambda request: err(code) if code else None
+    async with running(server):
+        connection = await client.connect(hop(server.address))
+        await connection.send(message(1))
+        await connection.close()
+    expected = [("m1", f"m1@{CLIENT}", SERVER)] if answered else []
+    assert client.assembler.answers == expected
+
+
 @pytest.mark.covers("MT2-12")
 async def test_a_server_that_goes_away_finishes_what_it_has(server: Site, client: Site) -> None:
     server.reception.commit_gate = asyncio.Event()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
 from tests.peers.addresses import shared_address_port
 from tests.peers.mailserver import lines
 from tests.peers.rooms import Room
+from tests.peers.tenant import Tenant
 
 
-class BindServer:
+class BindServer(Tenant):
     """A running BIND, authoritative for `zones`: names without final dot, with their records.
 
     Records are lines of a zone file and may use names relative to the zone; the SOA and NS records are added.
@@ -25,20 +24,12 @@ class BindServer:
         self._zones = dict(zones)
         self._options = options
 
-    def __enter__(self) -> Self:
-        self.room = Room("bind", f"bind {self.address}:{self.port}")
-        try:
-            self._configure()
-            self.start()
-        except BaseException:
-            self.room.close()
-            raise
-        return self
+    def make_room(self) -> Room:
+        return Room("bind", f"bind {self.address}:{self.port}")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.room.close()
+    def move_in(self) -> None:
+        self._configure()
+        self.start()
 
     def start(self) -> None:
         """Start the server (again, after `stop`) and wait until it accepts connections."""

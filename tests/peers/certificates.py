@@ -10,10 +10,11 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = datetime.timedelta(days=1)
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,16 @@ class CertificateAuthority:
         valid_from: datetime.timedelta = -DAY,
         valid_until: datetime.timedelta = 30 * DAY,
         client: bool = True,
+        with_rsa: bool = False,
     ) -> TlsFiles:
         """Issue a server certificate (and client, unless told otherwise) for DNS names and addresses.
 
         The validity is given relative to now, so that an expired certificate is `valid_until=-DAY`.
         """
         self._issued += 1
-        key = ec.generate_private_key(ec.SECP256R1())
+        key: Key = (
+            rsa.generate_private_key(65_537, 2048) if with_rsa else ec.generate_private_key(ec.SECP256R1())
+        )
         now = datetime.datetime.now(datetime.UTC)
         purposes = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if client else [])]
         alternatives = [
@@ -104,7 +108,7 @@ class CertificateAuthority:
             .sign(self._key, hashes.SHA256())
         )
 
-    def _write(self, stem: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> TlsFiles:
+    def _write(self, stem: str, certificate: x509.Certificate, key: Key) -> TlsFiles:
         files = TlsFiles(self.folder / f"{stem}.pem", self.folder / f"{stem}.key", self.authority)
         files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         files.key.touch(mode=0o600)

@@ -8,11 +8,10 @@ them. It never syncs a file.
 from __future__ import annotations
 
 import os
-from types import TracebackType
-from typing import Self
 
 from tests.peers.mailserver import lines
 from tests.peers.rooms import Room
+from tests.peers.tenant import Tenant
 
 GROUP = "bench.load"
 CYCLIC_KIB = 1_048_576
@@ -27,28 +26,20 @@ _FOLDERS = (
 )
 
 
-class InnServer:
+class InnServer(Tenant):
     """A running innd on an address of its own; `GROUP` is the only group."""
 
     def __init__(self, address: str, port: int, *, cyclic: bool = False) -> None:
         self.address, self.port = address, port
         self._cyclic = cyclic
 
-    def __enter__(self) -> Self:
-        self.room = Room("inn", f"innd {self.address}")
-        try:
-            self._configure()
-            self.room.start("/usr/lib/news/bin/innd", "-f", "-N", user="news")
-            self.room.wait_listening(self.address, self.port)
-        except BaseException:
-            self.room.close()
-            raise
-        return self
+    def make_room(self) -> Room:
+        return Room("inn", f"innd {self.address}")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.room.close()
+    def move_in(self) -> None:
+        self._configure()
+        self.room.start("/usr/lib/news/bin/innd", "-f", "-N", user="news")
+        self.room.wait_listening(self.address, self.port)
 
     def articles(self) -> int:
         """How many are in the spool."""

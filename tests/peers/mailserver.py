@@ -6,11 +6,11 @@ import abc
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from tests.peers.certificates import TlsFiles
 from tests.peers.rooms import PATIENCE_S, Room, wait_until
+from tests.peers.tenant import Tenant
 
 ClientTls = Literal["none", "may", "encrypt", "verify"]
 
@@ -48,7 +48,7 @@ class QueuedMessage:
     reason: str
 
 
-class MailServer(abc.ABC):
+class MailServer(Tenant):
     """A real mail server on a loopback address of its own; use it by `with`.
 
     Subclasses say which image they run from, write the configuration, and know the server's commands.
@@ -62,34 +62,18 @@ class MailServer(abc.ABC):
         self.address = address
         self.port = port
         self.settings = MailServerSettings(**settings)  # type: ignore[arg-type]
-        self._room: Room | None = None
 
     @property
     def hostname(self) -> str:
         """The name it greets with."""
         return self.settings.hostname or f"mx.{self.settings.local_domains[0]}"
 
-    @property
-    def room(self) -> Room:
-        """The running server's root directory."""
-        if self._room is None:
-            raise RuntimeError(f"{type(self).__name__} has not been started")
-        return self._room
+    def make_room(self) -> Room:
+        return Room(self.image_name, f"{self.image_name} {self.address}:{self.port}")
 
-    def __enter__(self) -> Self:
-        self._room = Room(self.image_name, f"{self.image_name} {self.address}:{self.port}")
-        try:
-            self.configure()
-            self.start()
-        except BaseException:
-            self._room.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.room.close()
+    def move_in(self) -> None:
+        self.configure()
+        self.start()
 
     def start(self) -> None:
         """Start the server (again, after `stop`) and wait until it accepts connections."""

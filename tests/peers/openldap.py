@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.peers.addresses import loopback_address
 from tests.peers.images import PROJECT
 from tests.peers.mailserver import lines
 from tests.peers.rooms import Room
+from tests.peers.tenant import Tenant
 
 SCHEMA = PROJECT / "packaging" / "openldap" / "inetresources.schema"
 _DATA = "var/lib/ldap"
@@ -44,7 +43,7 @@ def referral_entry(name: str, *addresses: str) -> str:
     return lines(f"dn: {name}", "objectClass: referral", "objectClass: extensibleObject", *refs)
 
 
-class OpenLdap:
+class OpenLdap(Tenant):
     """A running slapd on an address of its own, ports 389 and, with a certificate, 636.
 
     `domain` is whose directory it is: its base is there, `entries` (LDIF) are added. `settings` are lines for
@@ -71,21 +70,13 @@ class OpenLdap:
         self._refer_to = refer_to
         self._with_base = with_base
 
-    def __enter__(self) -> Self:
-        self.room = Room("openldap", f"slapd {self.domain} {self.address}")
-        try:
-            self._configure()
-            self._load()
-            self.start()
-        except BaseException:
-            self.room.close()
-            raise
-        return self
+    def make_room(self) -> Room:
+        return Room("openldap", f"slapd {self.domain} {self.address}")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.room.close()
+    def move_in(self) -> None:
+        self._configure()
+        self._load()
+        self.start()
 
     def start(self) -> None:
         """Start the server (again, after `stop`) and wait until it accepts connections."""

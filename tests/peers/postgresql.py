@@ -7,10 +7,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from tests.peers.images import STORE, PeerSetupError, locked
 from tests.peers.rooms import Room, wait_until
+from tests.peers.tenant import Tenant
 
 DATABASE = "outrider"
 _USER = "postgres"
@@ -18,7 +18,7 @@ DATA = "var/lib/postgresql/data"
 """The cluster's folder, within the room."""
 
 
-class PostgresServer:
+class PostgresServer(Tenant):
     """A running PostgreSQL with the empty database `outrider`; any loopback client is the superuser.
 
     `settings` are server parameters. Unless they say otherwise, commits are as durable as in production
@@ -29,39 +29,29 @@ class PostgresServer:
         self.address = address
         self.port = port
         self._settings = dict(settings or {})
-        self._room: Room | None = None
         self.environment: Mapping[str, str] = {}
         """What the server has in its environment beside the room's own."""
-
-    @property
-    def room(self) -> Room:
-        """The running server's root directory."""
-        assert self._room is not None, "the server has not been started"
-        return self._room
 
     @property
     def dsn(self) -> str:
         """The connection string of the database."""
         return f"postgresql://{_USER}@{self.address}:{self.port}/{DATABASE}"
 
-    def __enter__(self) -> Self:
-        self._room = Room("postgresql", f"postgresql {self.address}:{self.port}")
-        try:
-            self.room.folder("var/lib/postgresql", owner=_USER)
-            template = _template_cluster(self.room)
-            # Not by hard links: the server writes into these files.
-            subprocess.run(["cp", "-a", "--reflink=auto", template, self.room.path / DATA], check=True)
-            self.start()
-        except BaseException:
-            self._room.close()
-            raise
-        return self
+    def make_room(self) -> Room:
+        return Room("postgresql", f"postgresql {self.address}:{self.port}")
+
+    def move_in(self) -> None:
+        self.room.folder("var/lib/postgresql", owner=_USER)
+        template = _template_cluster(self.room)
+        # Not by hard links: the server writes into these files.
+        subprocess.run(["cp", "-a", "--reflink=auto", template, self.room.path / DATA], check=True)
+        self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.room.stop(signal.SIGQUIT)  # "immediate": the data is about to be removed
-        self.room.close()
+        super().__exit__(kind, value, trace)
 
     def start(self) -> None:
         """Start the server and wait until it answers queries."""

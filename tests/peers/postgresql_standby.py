@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from typing import Self
 
 from tests.peers.postgresql import DATABASE, PostgresServer
 from tests.peers.rooms import Room, wait_until
@@ -19,16 +18,13 @@ class PostgresStandby(PostgresServer):
         super().__init__(address)
         self._primary = primary
 
-    def __enter__(self) -> Self:
-        self._room = Room("postgresql", f"postgresql standby {self.address}:{self.port}")
-        try:
-            self.room.folder("var/lib/postgresql", owner=_USER)
-            self._copy()
-            self.start()
-        except BaseException:
-            self._room.close()
-            raise
-        return self
+    def make_room(self) -> Room:
+        return Room("postgresql", f"postgresql standby {self.address}:{self.port}")
+
+    def move_in(self) -> None:
+        self.room.folder("var/lib/postgresql", owner=_USER)
+        self._copy()
+        self.start()
 
     def _copy(self) -> None:
         source = ("-h", self._primary.address, "-p", str(self._primary.port), "-U", _USER)

@@ -6,11 +6,10 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from tests.peers.certificates import TlsFiles
 from tests.peers.rooms import Room
+from tests.peers.tenant import Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +35,23 @@ class SwaksResult:
 
 @dataclass(frozen=True, slots=True)
 class SourceResult:
-    """What smtp-source did; `duration_s` is for information only."""
+    """What smtp-source did; the times are for information only."""
 
     status: int
     output: str
     duration_s: float
+    began: float
+    """When it was started, by `time.monotonic`."""
 
 
-class Swaks:
+class Swaks(Tenant):
     """swaks in a room of its own, for as many calls as one likes."""
 
-    def __enter__(self) -> Self:
-        self._room = Room("swaks", "swaks")
-        return self
+    def make_room(self) -> Room:
+        return Room("swaks", "swaks")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._room.close()
+    def move_in(self) -> None:
+        """Nothing runs between the calls."""
 
     def send(
         self,
@@ -74,14 +72,14 @@ class Swaks:
         arguments += ["--helo", helo, "--timeout", "30", *options]
         if content is not None:
             # swaks ends the last line itself.
-            self._room.write("tmp/content", content.replace(b"\r\n", b"\n").removesuffix(b"\n"))
+            self.room.write("tmp/content", content.replace(b"\r\n", b"\n").removesuffix(b"\n"))
             arguments += ["--data", "@/tmp/content"]
         if tls is not None:
-            certificate = self._room.copy_in(tls.certificate, "tls/certificate.pem")
-            key = self._room.copy_in(tls.key, "tls/key.pem")
-            authority = self._room.copy_in(tls.authority, "tls/authority.pem")
+            certificate = self.room.copy_in(tls.certificate, "tls/certificate.pem")
+            key = self.room.copy_in(tls.key, "tls/key.pem")
+            authority = self.room.copy_in(tls.authority, "tls/authority.pem")
             arguments += ["--tls-cert", certificate, "--tls-key", key, "--tls-ca-path", authority]
-        done = self._room.run("swaks", *arguments, check=False)
+        done = self.room.run("swaks", *arguments, check=False)
         return SwaksResult(done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
 
 
@@ -119,10 +117,10 @@ def smtp_source(
             *("smtp-source", *connection, *counts, *names, *options, f"inet:{address}:{port}"), check=False
         )
         text = (done.stdout + done.stderr).decode(errors="replace")
-        return SourceResult(done.returncode, text, time.monotonic() - began)
+        return SourceResult(done.returncode, text, time.monotonic() - began, began)
 
 
-class SmtpSink:
+class SmtpSink(Tenant):
     """Postfix's smtp-sink on an address: takes everything, or refuses by the options given.
 
     With `keep` every transaction is kept as a file. `options` are smtp-sink's own, such as `-q DATA`
@@ -135,11 +133,13 @@ class SmtpSink:
         self._options = options
         self._keep = ["-d", "/dump/%M."] if keep else []
 
-    def __enter__(self) -> Self:
-        self._room = Room("postfix", f"smtp-sink {self.address}:{self.port}")
-        self._room.folder("dump", owner="nobody")
+    def make_room(self) -> Room:
+        return Room("postfix", f"smtp-sink {self.address}:{self.port}")
+
+    def move_in(self) -> None:
+        self.room.folder("dump", owner="nobody")
         # -u: it refuses to stay root. The number is the length of the listen queue.
-        self._room.start(
+        self.room.start(
             *(
                 "smtp-sink",
                 "-u",
@@ -150,19 +150,13 @@ class SmtpSink:
                 "200",
             )
         )
-        self._room.wait_listening(self.address, self.port)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._room.close()
+        self.room.wait_listening(self.address, self.port)
 
     def transactions(self) -> list[bytes]:
         """Return what was taken, each message after X- lines for its client, sender and recipients."""
-        files = sorted((self._room.path / "dump").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        files = sorted((self.room.path / "dump").iterdir(), key=lambda path: path.stat().st_mtime_ns)
         return [path.read_bytes() for path in files if path.stat().st_size]
 
     def stop(self) -> None:
         """Stop listening; what was taken stays readable until the block ends."""
-        self._room.stop()
+        self.room.stop()

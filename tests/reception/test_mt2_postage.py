@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from outrider.config.schema import Rule
-from outrider.extensions.desk import Place
 from outrider.extensions.interface import Carried, EnvelopeFacts
 from outrider.extensions.oids import POSTAGE
 from outrider.extensions.postage import BUSY, NOT_GOOD, UNPAID, Postage
 from outrider.extensions.postage_office import purpose_of
+from outrider.extensions.setting_up import Place
 from outrider.holding.postage.forms import key_of
 from outrider.holding.postage.ledger import LedgerThread, Order, PostageLedger
 from outrider.holding.postage.mt2 import GIVEN_UP_AFTER_S, LedgerPostage

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from outrider.runtime.control import MAX_PATH, NoServer, call, open_control, short_path, socket_path
+from outrider.runtime.control import MAX_PATH, NoServer, call, short_path, socket_path
+from outrider.runtime.control_server import open_control
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from outrider.maillog.metrics import Metrics
-from outrider.runtime.control import CommandRefused, ControlServer, Handler, Row, open_control
+from outrider.runtime.control import CommandRefused, Handler, Row
+from outrider.runtime.control_server import ControlServer, open_control
 from outrider.runtime.group import GroupCommands
 
 Answer = list[Row] | Callable[[dict[str, Any]], list[Row]]

@@ -10,7 +10,8 @@ import pytest
 from outrider.config.loader import load
 from outrider.config.problems import ConfigError
 from outrider.identity.certificate_authority import CertificateAuthority
-from outrider.runtime.assembly import ListenerPlan, assemble
+from outrider.runtime.assembly import assemble
+from outrider.runtime.listener_plans import ListenerPlan
 from outrider.testing.ca import write_tls_files
 
 

@@ -7,42 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.minimal_site import HOSTNAME, make_minimal_site
 
 from outrider.config.loader import Loaded, load
 from outrider.model.message import ItemState, MessageId
 from outrider.runtime.control import CommandRefused, Row
 from outrider.runtime.offline import run_offline
 from outrider.spool.factory import open_spool
-from outrider.testing.spool_contract import NOW, message
-
-CONFIG = """
-hostname = "mx.alpha.example"
-data_dir = "data"
-[[listeners]]
-protocol = "smtp"
-address = "127.0.0.1"
-port = 2525
-[spool]
-reserve = 0
-[dns]
-servers = []
-"""
+from outrider.testing.spool_samples import NOW, message
 
 
 @pytest.fixture
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loaded:
     """A configuration with mail in the spools 1 and 3, by turns older and younger."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "outrider.toml").write_text(CONFIG)
-    (tmp_path / "data").mkdir(mode=0o700)
-    loaded = load(tmp_path / "outrider.toml")
+    loaded = load(make_minimal_site(tmp_path))
     asyncio.run(_fill(loaded, 1, "FIRST", "THIRD"))
     asyncio.run(_fill(loaded, 3, "SECOND", "FOURTH"))
     return loaded
 
 
 async def _fill(loaded: Loaded, shard: int, *names: str) -> None:
-    spool = open_spool(loaded.config, "mx.alpha.example", shard=shard)
+    spool = open_spool(loaded.config, HOSTNAME, shard=shard)
     await spool.start(NOW)
     for name in names:
         at = NOW + ("FIRST", "SECOND", "THIRD", "FOURTH").index(name)
@@ -51,7 +37,7 @@ async def _fill(loaded: Loaded, shard: int, *names: str) -> None:
 
 
 async def _state(loaded: Loaded, shard: int, name: str) -> ItemState:
-    spool = open_spool(loaded.config, "mx.alpha.example", shard=shard)
+    spool = open_spool(loaded.config, HOSTNAME, shard=shard)
     await spool.start(NOW)
     (item,) = await spool.items(MessageId(name))
     await spool.close()
@@ -85,7 +71,7 @@ def test_changes_reach_the_spool_of_each(loaded: Loaded) -> None:
 @pytest.mark.covers("SEC-209")
 def test_one_spool_in_use_refuses_the_command_and_leaves_the_others_free(loaded: Loaded) -> None:
     async def meanwhile() -> None:
-        spool = open_spool(loaded.config, "mx.alpha.example", shard=3)
+        spool = open_spool(loaded.config, HOSTNAME, shard=3)
         await spool.start(NOW)
         with pytest.raises(CommandRefused, match="in use by process"):
             await asyncio.to_thread(run, loaded, "queue.list")

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from tests.holding.subscription_peers import LocalCaller
+from tests.lists.support import Observer
 from tests.peers.outrider_server import to_toml
 from tests.system.sites import site
 
 from outrider.config.loader import load
 from outrider.config.problems import ConfigError
-from outrider.holding.subscriptions.observer import NullSubscriptionObserver
 from outrider.holding.web import WebRequest
 from outrider.identity.certificate_authority import CertificateAuthority
 from outrider.maillog.emitter import Emitter
@@ -85,7 +85,7 @@ def around(assembly_of: Any) -> Iterator[Any]:
             storing(spool, None, lambda: NOW),
             stores[-1],
             LocalCaller(),
-            NullSubscriptionObserver(),
+            Observer(),
             lambda: NOW,
         )
 

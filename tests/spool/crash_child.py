@@ -21,7 +21,7 @@ from pathlib import Path
 from outrider.model.content import Content, InlineBody
 from outrider.spool.interface import Spool, SpoolError
 from outrider.spool.sqlite.spool import SqliteSpool
-from outrider.testing.spool_contract import DELIVERED, NOW, OBJECTS, message, outcome, transfer
+from outrider.testing.spool_samples import DELIVERED, NOW, OBJECTS, message, outcome, transfer
 from outrider.testing.writing import put
 
 INLINE_LIMIT = 65_536

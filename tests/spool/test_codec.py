@@ -11,9 +11,11 @@ from outrider.model.envelope import Arrival
 from outrider.model.message import ItemKey, ItemState, MessageId
 from outrider.spool import codec, transitions
 from outrider.spool.codec import Malformed
-from outrider.testing.spool_contract import message, messages
+from outrider.testing.spool_samples import message, messages
 
 KEY = ItemKey(MessageId("ID"), 0)
+TO = "b.example"
+NAME = codec.item_name(KEY, TO)
 
 
 def item_record() -> bytes:
@@ -54,17 +56,35 @@ def test_a_record_under_another_name_is_refused() -> None:
 
 @pytest.mark.covers("SEC-212")
 def test_a_format_of_the_future_is_refused() -> None:
-    record = bytearray(codec.unseal(item_record(), "ID"))
-    assert record[1] == codec.FORMAT
-    record[1] = codec.FORMAT + 1
+    record = bytearray(codec.unseal(item_record(), NAME))
+    assert record[1] == codec.ITEM_FORMAT
+    record[1] = codec.ITEM_FORMAT + 1
+    with pytest.raises(Malformed, match="format 3"):
+        codec.decode_item(KEY, TO, ItemState.READY, 0.0, codec.seal(bytes(record), NAME))
+
+
+@pytest.mark.covers("FAULT-F9")
+def test_an_item_under_another_destination_or_number_is_refused() -> None:
+    record = item_record()
+    assert codec.decode_item(KEY, TO, ItemState.READY, 0.0, record).destination == TO
+    for key, destination in ((KEY, "b.exampld"), (ItemKey(KEY.message, 1), TO)):
+        with pytest.raises(Malformed, match="checksum"):
+            codec.decode_item(key, destination, ItemState.READY, 0.0, record)
+
+
+def test_an_item_of_an_earlier_release_is_read() -> None:
+    row = msgspec.msgpack.decode(codec.unseal(item_record(), NAME))
+    old = codec.seal(msgspec.msgpack.encode([codec.FORMAT, *row[1:]]), "ID")
+    assert codec.decode_item(KEY, TO, ItemState.READY, 0.0, old).attempts == 0
+    new_under_old_name = codec.seal(msgspec.msgpack.encode(row), "ID")
     with pytest.raises(Malformed, match="format 2"):
-        codec.decode_item(KEY, "d", ItemState.READY, 0.0, codec.seal(bytes(record), "ID"))
+        codec.decode_item(KEY, TO, ItemState.READY, 0.0, new_under_old_name)
 
 
 def test_fields_that_a_later_release_appends_do_not_matter() -> None:
-    row = msgspec.msgpack.decode(codec.unseal(item_record(), "ID"))
-    longer = codec.seal(msgspec.msgpack.encode([*row, "new"]), "ID")
-    assert codec.decode_item(KEY, "d", ItemState.READY, 0.0, longer).attempts == 0
+    row = msgspec.msgpack.decode(codec.unseal(item_record(), NAME))
+    longer = codec.seal(msgspec.msgpack.encode([*row, "new"]), NAME)
+    assert codec.decode_item(KEY, TO, ItemState.READY, 0.0, longer).attempts == 0
 
 
 OLD_FIELDS = 16

@@ -9,7 +9,7 @@ import pytest
 
 from outrider.config.schema import Config
 from outrider.spool.factory import open_spool, shards_on_disk
-from outrider.testing.spool_contract import NOW
+from outrider.testing.spool_samples import NOW
 
 
 def config(folder: Path, **spool: str) -> Config:

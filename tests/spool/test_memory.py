@@ -8,7 +8,8 @@ import pytest
 
 from outrider.spool.interface import Spool
 from outrider.testing.memory_spool import MemorySpool
-from outrider.testing.spool_contract import NOW, SpoolContract
+from outrider.testing.spool_contract import SpoolContract
+from outrider.testing.spool_samples import NOW
 
 
 class TestMemorySpool(SpoolContract):

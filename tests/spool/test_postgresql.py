@@ -9,13 +9,15 @@ import pytest
 
 from outrider.spool.interface import Spool
 from outrider.spool.postgresql.spool import PostgresSpool
-from outrider.testing.spool_contract import NOW, SpoolContract
+from outrider.testing.spool_contract import SpoolContract
+from outrider.testing.spool_samples import NOW
 
 
 class TestPostgresSpool(SpoolContract):
     """The contract."""
 
     windows = ("outrider.spool.postgresql.leasing.WINDOW",)
+    pages = ("outrider.spool.postgresql.listing.STEP",)
 
     @pytest.fixture
     async def spool(self, postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Spool]:
@@ -32,7 +34,7 @@ class TestPostgresSpool(SpoolContract):
         """A further one under the same name; a crash leaves the old one's leases in the database."""
         assert isinstance(spool, PostgresSpool)
         if crash:
-            spool._leases.clear()  # what is left when the process is gone
+            spool._settling.leases._leases.clear()  # what is left when the process is gone
         await spool.close()
         again = PostgresSpool(self.dsn, owner="node", scratch=self.scratch)
         self.open.append(again)

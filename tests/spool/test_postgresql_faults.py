@@ -28,9 +28,9 @@ from outrider.spool.interface import (
 )
 from outrider.spool.observer import NullObserver
 from outrider.spool.postgresql import database as database_module
-from outrider.spool.postgresql import schema
+from outrider.spool.postgresql import marks, schema
 from outrider.spool.postgresql.spool import PostgresSpool
-from outrider.testing.spool_contract import DEFERRED, DELIVERED, NOW, item_of, message, one_leased, outcome
+from outrider.testing.spool_samples import DEFERRED, DELIVERED, NOW, item_of, message, one_leased, outcome
 from tests.peers.addresses import loopback_address
 from tests.peers.postgresql import PostgresServer
 
@@ -254,8 +254,8 @@ async def under_load(
 class Proxy:
     """Between node and server; once armed, it breaks every connection at the next COMMIT.
 
-    `deliver`: the server gets the COMMIT and answers, but the node never hears of it. `refusing`: no new
-    connection is let through from then on.
+    `deliver`: the server gets the COMMIT and answers, but the node never hears of it. `late`: it gets it, but
+    only then. `refusing`: no new connection is let through from then on.
     """
 
     def __init__(self, server: PostgresServer) -> None:
@@ -264,6 +264,10 @@ class Proxy:
         self.armed = False
         self.deliver = True
         self.refusing = False
+        self.late: asyncio.Event | None = None
+        """When it is set, the server gets what was held back."""
+        self.heard = b""
+        """What the server said last, whether or not the node heard it."""
         self._listener: asyncio.Server | None = None
         self._streams: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -288,7 +292,7 @@ class Proxy:
             return
         from_server, to_server = await asyncio.open_connection(self._server.address, self._server.port)
         self._streams += [writer, to_server]
-        back = asyncio.create_task(_copy(from_server, writer))
+        back = asyncio.create_task(self._copy(from_server, writer))
         with contextlib.suppress(ConnectionError):
             while octets := await reader.read(65_536):
                 if self.armed and b"COMMIT" in octets:
@@ -308,7 +312,20 @@ class Proxy:
             to_server.write(octets)
             await to_server.drain()
             await asyncio.sleep(0.2)
+        if self.late is not None:
+            self._streams.remove(to_server)
+            self._break()
+            await self.late.wait()
+            to_server.write(octets)
+            await asyncio.sleep(0.2)
         self._break()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while octets := await reader.read(65_536):
+                self.heard = octets
+                writer.write(octets)
+        writer.close()
 
     def _break(self) -> None:
         for stream in self._streams:
@@ -316,18 +333,13 @@ class Proxy:
         self._streams.clear()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while octets := await reader.read(65_536):
-            writer.write(octets)
-    writer.close()
-
-
 @pytest.mark.covers("SEC-94")
 @pytest.mark.parametrize("delivered", [True, False])
 async def test_what_became_of_a_commit_is_asked_before_the_answer(
     nodes: Nodes, postgres_server: PostgresServer, delivered: bool
 ) -> None:
+    """Committed: it is not done again, which would be refused as a second message of that id. Not committed:
+    it is done again."""
     async with Proxy(postgres_server) as proxy:
         proxy.deliver = delivered
         dsn = nodes.dsn.replace(postgres_server.address, proxy.address)
@@ -335,15 +347,31 @@ async def test_what_became_of_a_commit_is_asked_before_the_answer(
         await spool.store(message())
         new = message()
         proxy.armed = True
-        if delivered:
-            (leased,) = await spool.store(new, lease_until=NOW + 300)
-            await spool.settle(outcome(leased, DELIVERED))
-        else:
-            with pytest.raises(SpoolUnavailable) as caught:
-                await spool.store(new)
-            assert not isinstance(caught.value, CommitUnknown)
+        (leased,) = await spool.store(new, lease_until=NOW + 300)
         assert not proxy.armed
-        assert await is_stored(spool, new.id) == delivered
+        await spool.settle(outcome(leased, DELIVERED))
+        assert await is_stored(spool, new.id)
+        fenced = nodes.value(f"SELECT count(*) FROM outrider.commits WHERE count = {marks.FENCE}")
+        assert fenced == (0 if delivered else 1)
+        await spool.close()
+
+
+@pytest.mark.covers("SEC-94")
+async def test_a_transaction_that_arrives_late_finds_a_fence(
+    nodes: Nodes, postgres_server: PostgresServer
+) -> None:
+    """The server gets what was sent only after its sender has asked, heard no, and done it again."""
+    async with Proxy(postgres_server) as proxy:
+        proxy.deliver, proxy.late = False, asyncio.Event()
+        spool = await nodes.open(dsn=nodes.dsn.replace(postgres_server.address, proxy.address))
+        (leased,) = await spool.store(message(), lease_until=NOW + 300)
+        proxy.armed = True
+        await spool.settle(outcome(leased, DEFERRED))
+        before = await spool.events(leased.message.id)
+        proxy.late.set()
+        while b"null value in column" not in proxy.heard:
+            await asyncio.sleep(0.01)
+        assert await spool.events(leased.message.id) == before
         await spool.close()
 
 

@@ -29,7 +29,7 @@ from outrider.spool.postgresql.presence import (
 )
 from outrider.spool.postgresql.sharing import Claim, SlotSharing, fair_share, loan_of
 from outrider.spool.postgresql.spool import PostgresSpool
-from outrider.testing.spool_contract import NOW
+from outrider.testing.spool_samples import NOW
 
 NODES = st.dictionaries(st.sampled_from(["a", "b", "c", "d", "e"]), st.integers(0, 50), min_size=1)
 

@@ -20,7 +20,8 @@ from outrider.spool.interface import (
 )
 from outrider.spool.sharded import ShardedSpool
 from outrider.spool.sqlite.spool import SqliteSpool
-from outrider.testing.spool_contract import DEFERRED, DELIVERED, NOW, SpoolContract, message, outcome
+from outrider.testing.spool_contract import SpoolContract
+from outrider.testing.spool_samples import DEFERRED, DELIVERED, NOW, message, outcome
 
 
 class StoresWithOthers(ShardedSpool):

@@ -9,7 +9,8 @@ import pytest
 
 from outrider.spool.interface import Spool
 from outrider.spool.sqlite.spool import SqliteSpool
-from outrider.testing.spool_contract import NOW, SpoolContract
+from outrider.testing.spool_contract import SpoolContract
+from outrider.testing.spool_samples import NOW
 
 
 class TestSqliteSpool(SpoolContract):

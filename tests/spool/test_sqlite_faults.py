@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import subprocess
@@ -26,7 +27,7 @@ from outrider.spool.interface import (
 from outrider.spool.observer import NullObserver
 from outrider.spool.sqlite.place import DATABASE, LOCK
 from outrider.spool.sqlite.spool import SqliteSpool
-from outrider.testing.spool_contract import DEFERRED, DELIVERED, NOW, item_of, message, one_leased, outcome
+from outrider.testing.spool_samples import DEFERRED, DELIVERED, NOW, item_of, message, one_leased, outcome
 from outrider.testing.writing import put
 
 MARK = b"a body with a mark in it 0123456789"
@@ -425,11 +426,45 @@ async def test_a_change_of_a_damaged_row_is_refused_with_the_reason(place: Place
     assert "damaged" in refused[ItemKey(new.id, 0)]
 
 
+@pytest.mark.covers("FAULT-F7", "SEC-93")
+async def test_a_body_that_cannot_be_synced_fails_its_message_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = await place.open()
+    failed = set[int]()
+
+    def fsync(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == 600_001:
+            failed.add(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+        os.fdatasync(descriptor)
+
+    stored = [message() for _ in range(6)]
+    for number, new in enumerate(stored[:4]):
+        writer = spool.body_writer(new.id)
+        await put(writer, b"x" * (600_000 + number))
+        stored[number] = replace(new, content=Content(b"\r\n", await writer.finish()))
+    monkeypatch.setattr(os, "fsync", fsync)
+    results = await asyncio.gather(*(spool.store(new) for new in stored), return_exceptions=True)
+    assert [isinstance(result, SpoolUnavailable) for result in results] == [False, True, *[False] * 4]
+    with pytest.raises(SpoolUnavailable):
+        await spool.store(stored[1])
+    assert len(failed) == 1, "the fsync was asked again"
+    assert {entry.message.id for entry in await spool.find(Filter())} == {
+        new.id for number, new in enumerate(stored) if number != 1
+    }
+    for new in stored[:1] + stored[2:]:
+        kept = (await spool.read(new.id)).content
+        assert kept is not None
+        assert b"".join(kept.body.chunks()) == b"".join(new.content.body.chunks())
+
+
 async def test_bodies_of_finished_messages_go(place: Place) -> None:
     spool = await place.open()
     new = await with_file(spool, b"x" * 600_000)
     other = await with_file(spool, b"y" * 600_000)
-    (path, other_path) = sorted(p for p in (place.directory / "bodies").rglob("*") if p.is_file())
+    bodies = (place.directory / "bodies").rglob("*")
+    (path, other_path) = sorted(p for p in bodies if p.is_file() and p.stat().st_size)
     leased = await spool.lease_one(ItemKey(new.id, 0), NOW, NOW + 300)
     await spool.settle(outcome(leased, DELIVERED))
     await spool.change([ItemKey(other.id, 0)], Change.DROP, now=NOW, by="root")

@@ -13,14 +13,14 @@ import pytest
 from bench.fill_queue import Queue, fill
 
 from outrider.model.message import ItemState
-from outrider.spool.bodies import BodyFiles
+from outrider.spool.body_files import BodyFiles
 from outrider.spool.interface import Filter
 from outrider.spool.observer import NullObserver
 from outrider.spool.sqlite import operations, reading
 from outrider.spool.sqlite.connection import open_database
 from outrider.spool.sqlite.operations import Operations
 from outrider.spool.sqlite.spool import SqliteSpool
-from outrider.testing.spool_contract import NOW
+from outrider.testing.spool_samples import NOW
 
 SHORT, LONG = 2_000, 40_000
 OFTEN: dict[str, Callable[[sqlite3.Connection, Operations], object]] = {

@@ -13,7 +13,7 @@ from outrider.spool.sqlite import connection as connection_module
 from outrider.spool.sqlite import operations, place, reading, rows, schema
 from outrider.spool.sqlite.connection import assert_safe, open_database, spool_error
 from outrider.spool.sqlite.spool import SqliteSpool
-from outrider.testing.spool_contract import NOW, message
+from outrider.testing.spool_samples import NOW, message
 
 
 @pytest.mark.covers("FAULT-F5")

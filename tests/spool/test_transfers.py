@@ -15,7 +15,7 @@ from outrider.spool.interface import SpoolUnavailable
 from outrider.spool.sharded import ShardedSpool
 from outrider.spool.sqlite.place import DATABASE
 from outrider.spool.sqlite.spool import SqliteSpool
-from outrider.testing.spool_contract import NOW, OBJECTS, message, one_leased, transfer
+from outrider.testing.spool_samples import NOW, OBJECTS, message, one_leased, transfer
 
 PEER = "mx.peer.example"
 

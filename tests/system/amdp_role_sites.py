@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from tests.peers.addresses import loopback_address
 from tests.peers.bind import BindServer
@@ -64,10 +64,17 @@ def letter(sender: str, token: str, size: int = 0) -> bytes:
     return head.encode() + f"begin {token}\r\n".encode() + b"0123456789\r\n" * (size // 12) + b"end\r\n"
 
 
+class NameServer(Protocol):
+    """Where names are asked for."""
+
+    address: str
+    port: int
+
+
 def amdp_server(
     domain: str,
     address: str,
-    names: BindServer,
+    names: NameServer,
     authority: CertificateAuthority,
     certificate: Sequence[str],
     amdp: Mapping[str, Any],

@@ -38,13 +38,21 @@ class CuttingProxy:
         """Connections that are still to be cut."""
         return len(self._cuts)
 
+    def mend(self) -> None:
+        """No further connection is cut."""
+        self._cuts.clear()
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._socket.accept()
                 self.connections += 1
                 left = [self._cuts.pop(0)] if self._cuts else [-1]
-                far = socket.create_connection(self._to)
+                try:
+                    far = socket.create_connection(self._to)
+                except OSError:  # nobody listens there just now
+                    near.close()
+                    continue
                 for source, target in ((near, far), (far, near)):
                     threading.Thread(target=self._pass_on, args=(source, target, left), daemon=True).start()
 

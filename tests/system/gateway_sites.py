@@ -24,6 +24,8 @@ PROTOCOLS = ("smtp", "qmtp", "amtp", "mt2", "amdp")
 SITES = ("origin", "hub", "sink")
 LOOP = "loop.example"
 """A domain that hub sends on to sink by SMTP, and sink to hub by MT2."""
+LOOP_BY_ADDRESS = "loop2.example"
+"""The same, but that hub knows sink by its address alone: seals cannot name sink then."""
 MOST_HOPS = 12
 HELD_FOR_ORIGIN = "mhf-2.origin.example"
 
@@ -107,10 +109,15 @@ def gateway(authority: CertificateAuthority) -> Iterator[Gateway]:
         settings = {
             "origin": _site("origin", address["origin"], authority, names, _ways("hub", address["hub"])),
             "hub": _site("hub", address["hub"], authority, names, _ways("sink", address["sink"])),
-            "sink": _site("sink", address["sink"], authority, names, {LOOP: "mt2:mx.hub.example"}),
+            "sink": _site("sink", address["sink"], authority, names, {}),
         }
-        settings["origin"]["routes"][LOOP] = f"qmtp:[{address['hub']}]:209"
-        settings["hub"]["routes"][LOOP] = "smtp:mx.sink.example:25"
+        for domain, way in (
+            (LOOP, "smtp:mx.sink.example:25"),
+            (LOOP_BY_ADDRESS, f"smtp:[{address['sink']}]:25"),
+        ):
+            settings["origin"]["routes"][domain] = f"qmtp:[{address['hub']}]:209"
+            settings["hub"]["routes"][domain] = way
+            settings["sink"]["routes"][domain] = "mt2:mx.hub.example"
         settings["hub"]["amdp"]["holding"] = {"names": {"origin.example": HELD_FOR_ORIGIN}}
         for protocol in PROTOCOLS:
             settings["hub"]["domains"][f"{protocol}.hub.example"] = {

@@ -5,13 +5,15 @@ from __future__ import annotations
 import smtplib
 import ssl
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from outrider.model.address import parse_address, parse_domain
 from outrider.runtime.postage_parts import new_secret
 from tests.peers.addresses import loopback_address
 from tests.peers.bind import BindServer
@@ -19,10 +21,14 @@ from tests.peers.certificates import CertificateAuthority
 from tests.peers.outrider_server import OUTRIDER, OutriderServer, to_toml
 from tests.peers.rooms import wait_until
 from tests.peers.tools import Swaks
+from tests.reception.envelope_rig import held, octets
 from tests.system.mt2_sites import hand_over, mt2_pair, mt2_zone
 from tests.system.sites import Settings, body_of, json_rows, mailbox, site, smtp_dialogue, wait_mailbox
 
 LETTER = b"From: Ann <ann@alpha.example>\r\nTo: bob@beta.example\r\nSubject: paid\r\n\r\nworth it\r\n"
+
+
+PRICED = {"*": "0.001"}
 
 
 def zone(address: str) -> str:
@@ -42,16 +48,17 @@ def settings(
 
 @contextmanager
 def running(
-    authority: CertificateAuthority, key_file: Path
+    authority: CertificateAuthority, key_file: Path, accept: Mapping[str, str] = PRICED, **tables: Any
 ) -> Iterator[tuple[OutriderServer, OutriderServer, str]]:
-    """alpha holds, and has an account at beta, which wants 0.001 for everything; alpha's address."""
+    """alpha holds, and has an account at beta, which wants what `accept` says for all mail; alpha's
+    address. `tables` are beta's."""
     alpha_at, beta_at = loopback_address(), loopback_address()
     with BindServer({"alpha.example": zone(alpha_at), "beta.example": zone(beta_at)}) as names:
         beta = settings(
             "beta.example", beta_at, authority, names,
-            roles=["img", "mis"], policy={"accept": {"*": "0.001"}}, incoming={"window": 0},
+            roles=["img", "mis"], policy={"accept": dict(accept)}, incoming={"window": 0},
             postage={"provider": "ledger"},
-        )  # fmt: skip
+        ) | tables  # fmt: skip
         with OutriderServer(beta, title="beta") as receiver:
             opened = ("postage", "account", "open", "alpha", "alpha.example", "--key-file", str(key_file))
             receiver.cli(*opened)
@@ -79,6 +86,55 @@ def test_mail_waits_until_its_postage_can_be_paid_and_pays_once(
         sender.wait_event("postage_bought", amount=1)
         receiver.wait_event("postage_redeemed", payer="alpha.example")
         assert sums(receiver) == ("0.004", "0.000", "0.001")
+
+
+@pytest.mark.covers("AMDP-20", "AMDP-23")
+def test_what_a_content_rule_refuses_after_the_fetch_costs_its_sender_nothing(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    rules = [{"name": "no offers", "action": "refuse", "when": {"header.x-kind": "offer"}}]
+    with running(authority, tmp_path / "beta.postage", policy={"rules": rules}) as (
+        _,
+        receiver,
+        address,
+    ):
+        receiver.cli("postage", "credit", "alpha", "0.005", "--reference", "invoice 1")
+        lines = (b"EHLO client.example", b"MAIL FROM:<ann@alpha.example>", b"RCPT TO:<bob@beta.example>")
+        for letter in (b"X-Kind: offer\r\n" + LETTER.replace(b"paid", b"refused"), LETTER):
+            assert smtp_dialogue(address, 25, *lines, b"DATA", letter + b".")[-1].startswith(b"250 ")
+        receiver.wait_event("postage_redeemed", count=2)
+        receiver.wait_event("amdp_lost", why="refused")
+        receiver.wait_event("postage_returned", account="alpha")
+        (message,) = wait_mailbox(receiver, "bob")
+        assert b"Subject: paid\n" in message, "the other is not even announced"
+        assert sums(receiver) == ("0.004", "0.000", "0.001")
+
+
+@pytest.mark.covers("AMDP-18", "AMDP-20", "ITP-4c")
+def test_what_a_sender_calls_his_mail_makes_it_no_cheaper(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    """Business costs nothing here, for whom somebody vouches; nobody does for alpha. Alpha reads that, and
+    pays; who does not is refused in the session."""
+    accept = {"*": "", "*::Bulk::*": "0.001"}
+    with running(authority, tmp_path / "beta.postage", accept=accept) as (_, receiver, address):
+        receiver.cli("postage", "credit", "alpha", "0.005", "--reference", "invoice 1")
+        lines = (b"EHLO client.example", b"MAIL FROM:<ann@alpha.example>", b"RCPT TO:<bob@beta.example>")
+        assert smtp_dialogue(address, 25, *lines, b"DATA", LETTER + b".")[-1].startswith(b"250 ")
+        wait_mailbox(receiver, "bob")
+        assert sums(receiver) == ("0.004", "0.000", "0.001")
+        envelope = held(
+            sender=parse_address("ann@alpha.example"), recipient=parse_address("bob@beta.example"),
+            holder=parse_domain("mhf-1.alpha.example"), date=1, timestamp=int(time.time()),
+            expires=int(time.time()) + 999,
+        )  # fmt: skip
+        lines = (b"EHLO x.example", b"MAIL FROM:<ann@alpha.example> AMDP", b"RCPT TO:<bob@beta.example>")
+        [where] = [one for one in receiver.log_events("ready")[0]["listeners"] if one.startswith("smtp ")]  # type: ignore[attr-defined]
+        reply = smtp_dialogue(
+            where.split()[1].partition(":")[0], 25, *lines, b"DATA", octets(envelope) + b"."
+        )[-1]
+        assert reply.startswith(b"550 5.7.1 "), reply
+        assert b"PAY-UNVOUCHED 0.001" in reply
 
 
 def submission(address: str, folder: Path) -> Settings:

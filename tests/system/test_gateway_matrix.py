@@ -15,7 +15,7 @@ from tests.peers.rooms import read_maildir, wait_until
 from tests.peers.tools import Swaks
 from tests.system.amtp_sites import CODE
 from tests.system.gateway_matrix import ROWS, table
-from tests.system.gateway_sites import LOOP, MOST_HOPS, Gateway, gateway
+from tests.system.gateway_sites import LOOP, LOOP_BY_ADDRESS, MOST_HOPS, Gateway, gateway
 from tests.system.proving_sites import hand_over
 
 PAGE = Path(__file__).parents[2] / "docs" / "gateways.md"
@@ -70,10 +70,14 @@ def test_what_comes_in_and_goes_out(sites: Gateway, swaks_client: Swaks, came: s
     assert re.findall(rb" with ([A-Z0-9]+)", trace)[: 1 + len(at_hub)] == [WITH[goes], *at_hub]
 
 
-@pytest.mark.covers("SEC-173", "SMTP-4")
-def test_a_loop_through_several_protocols_comes_to_an_end(sites: Gateway, swaks_client: Swaks) -> None:
-    """Each conversion keeps the hops that were."""
-    to = f"anybody@{LOOP}"
+@pytest.mark.covers("SEC-173", "SMTP-4", "MT2-28b")
+@pytest.mark.parametrize("domain", [LOOP, LOOP_BY_ADDRESS])
+def test_a_loop_through_several_protocols_comes_to_an_end(
+    sites: Gateway, swaks_client: Swaks, domain: str
+) -> None:
+    """Each conversion keeps the hops that were, whether MT2's objects come back at each turn or stay in the
+    mail."""
+    to = f"anybody@{domain}"
     hand_over(swaks_client, sites.origin_address, to, sender="ann@origin.example")
     mail = sites.origin.folder / "mail" / "ann"
     wait_until(lambda: any(says(one, to, "5.4.6") for one in read_maildir(mail)), "the report")

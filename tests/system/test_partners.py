@@ -4,7 +4,7 @@ refused."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from tests.peers.certificates import CertificateAuthority
 from tests.peers.outrider_server import OutriderServer
 from tests.peers.tools import Swaks, SwaksResult
 from tests.system.amtp_sites import amtp_site, amtp_zone, hand_over, reverse_zone
+from tests.system.mt2_sites import MT2_PORT
 from tests.system.sites import CONTENT, body_of, wait_mailbox
 
 PARTNER = {"alpha": "beta.example", "beta": "alpha.example"}
@@ -61,14 +62,18 @@ class Pair:
 
 
 @contextmanager
-def strangers(folder: Path, *, reverse: bool = True, amtp: bool = True) -> Iterator[Pair]:
-    """Alpha and beta before they know each other."""
+def strangers(
+    folder: Path, *, reverse: bool = True, amtp: bool = True, mt2: Sequence[str] = ()
+) -> Iterator[Pair]:
+    """Alpha and beta before they know each other; those of `mt2` take mail by MT2 too."""
     alpha_address, beta_address = loopback_address(), loopback_address()
     hosts = {alpha_address: "mx.alpha.example", beta_address: "mx.beta.example"}
     zones = {
         f"{name}.example": amtp_zone(address) if amtp else f"@ MX 10 mx\nmx A {address}"
         for name, address in (("alpha", alpha_address), ("beta", beta_address))
     }
+    for name in mt2:
+        zones[f"{name}.example"] += f"\n_mt2._tcp SRV 10 1 {MT2_PORT} mx"
     authorities = {name: CertificateAuthority(folder / name, "CA") for name in ("alpha", "beta")}
     with BindServer({**zones, **reverse_zone(hosts if reverse else {})}) as names:
 
@@ -76,6 +81,8 @@ def strangers(folder: Path, *, reverse: bool = True, amtp: bool = True) -> Itera
             users = ["ann", "bob", "postmaster"]
             plain = amtp_site(f"{name}.example", address, authorities[name], names, users=users)
             listeners = [one for one in plain["listeners"] if amtp or one["protocol"] != "amtp"]
+            if name in mt2:
+                listeners.append({"protocol": "mt2", "address": address})
             return {**plain, "listeners": listeners, "log": {"file": "{dir}/mail.log"}}
 
         with (
@@ -190,3 +197,54 @@ def test_a_missing_ptr_is_seen_before_the_partner_complains(tmp_path: Path) -> N
         assert ours["result"] == "note"
         assert "PTR" in ours["remedy"]
         assert found["connection"]["result"] == "bad"
+
+
+def shown_invitation(pair: Pair, name: str) -> dict[str, Any]:
+    shown = pair.alpha.cli("partner", "show", str(pair.papers / f"{name}.json"), "--json")
+    return dict(json.loads(shown.stdout.decode().split("\n")[0]))
+
+
+@pytest.mark.covers("ITP-8", "MT2-27", "MT2-10b")
+def test_a_partner_that_takes_mt2_says_so_and_is_proven_by_it(tmp_path: Path, swaks_client: Swaks) -> None:
+    with strangers(tmp_path, mt2=("alpha", "beta"), amtp=False) as pair:
+        pair.exchange()
+        assert shown_invitation(pair, "beta")["mt2_port"] == MT2_PORT
+        found = pair.trial(pair.alpha)
+        assert f"mt2:mx.beta.example:{MT2_PORT}" in found["way"]["text"]
+        assert found["connection"]["result"] == "ok", found
+        assert "verified" in found["connection"]["text"]
+        assert found["message"]["result"] == "ok", found
+        [proven] = pair.beta.wait_event("host_identified")
+        assert proven["host"] == "mx.alpha.example"
+        [by_mt2] = wait_mailbox(pair.beta, "postmaster")
+        assert b"with MT2 id" in by_mt2
+        assert "mt2 connection" not in found
+        hand_over(swaks_client, pair.alpha_address)
+        [event] = pair.alpha.wait_event("delivered", recipient="bob@beta.example")
+        assert event["protocol"] == "mt2"
+
+
+@pytest.mark.covers("ITP-8", "MT2-27")
+@pytest.mark.parametrize(("published", "result"), [(("beta",), "ok"), ((), None)])
+def test_beside_the_way_of_mail_a_session_by_mt2_is_tried_where_there_is_a_server(
+    tmp_path: Path, published: tuple[str, ...], result: str | None
+) -> None:
+    with strangers(tmp_path, mt2=published) as pair:
+        pair.exchange()  # both take AMTP, and so that is agreed
+        assert shown_invitation(pair, "beta")["mt2_port"] == (MT2_PORT if published else 0)
+        found = pair.trial(pair.alpha, "--no-message")
+        assert found["way"]["text"].startswith("amtp:"), found
+        assert found["connection"]["result"] == "ok", found
+        assert (found["mt2 connection"]["result"] if result else None) == result
+        assert ("mt2 connection" in found) is bool(published)
+
+
+@pytest.mark.covers("ITP-8", "MT2-10b")
+def test_a_trial_of_a_partner_whose_mail_goes_by_mt2_alone(tmp_path: Path) -> None:
+    with strangers(tmp_path, mt2=("beta",)) as pair:
+        pair.exchange()
+        file = pair.papers / "beta.json"
+        pair.alpha.cli("partner", "accept", str(file), "--outbound", "mt2", "--yes")
+        found = pair.trial(pair.alpha, "--no-message")
+        assert found["terms"]["text"].startswith("mail to it goes by MT2 alone")
+        assert found["connection"]["result"] == "ok", found

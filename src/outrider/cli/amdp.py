@@ -37,6 +37,8 @@ _PLAIN = (
     "pay_method",
     "pay_account",
     "pay_currency",
+    "unvouched_price",
+    "class_services",
     "subscribe_synch",
     "subscribe_agent",
     "accept_next_in",

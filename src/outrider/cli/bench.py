@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ from outrider.benchmark.own_server import RECIPIENT, OwnServer, ServerFailed
 from outrider.benchmark.plan import MIN_SIZE, Outcome, Plan
 from outrider.benchmark.processes import PeakMemory, cpu_s, family
 from outrider.benchmark.report import ServerCost, lines, summary
-from outrider.cli.options import json_option
+from outrider.cli.options import bundle, json_option
 from outrider.cli.output import fail, print_json
 
 _FILE = click.Path(exists=True, dir_okay=False)
@@ -33,21 +34,60 @@ class _Target:
     own: OwnServer | None = None
 
 
+def _plan(
+    *, new_connections: bool, no_mail: bool, certificate: str | None, key: str | None, **load: Any
+) -> Plan:
+    if load["amtp"] and load["starttls"]:
+        fail("--amtp is under TLS from the first octet; leave --starttls out", 2)
+    return Plan(
+        host="",
+        port=0,
+        kept=not (new_connections or no_mail),
+        certificate=certificate or "",
+        key=key or "",
+        mail=not no_mail,
+        **load,
+    )
+
+
+_load = bundle(
+    "plan",
+    _plan,
+    {
+        "messages": click.option("--messages", default=10_000, show_default=True, type=click.IntRange(1)),
+        "sessions": click.option(
+            "--sessions", default=20, show_default=True, type=click.IntRange(1, 20_000), help="At once."
+        ),
+        "size": click.option(
+            "--size", default=4096, show_default=True, type=click.IntRange(MIN_SIZE), help="Octets each."
+        ),
+        "new_connections": click.option(
+            "--new-connections", is_flag=True, help="A connection for each message."
+        ),
+        "starttls": click.option(
+            "--starttls", is_flag=True, help="On each connection; the certificate is not checked."
+        ),
+        "amtp": click.option(
+            "--amtp", is_flag=True, help="TLS from the first octet, with a client certificate, and MPC=."
+        ),
+        "certificate": click.option(
+            "--certificate", type=_FILE, help="With --server: what the client presents under TLS (PEM)."
+        ),
+        "key": click.option("--key", type=_FILE, help="Its key."),
+        "no_mail": click.option(
+            "--no-mail", is_flag=True, help="Connect, greet and leave; what counts is an EHLO answered 250."
+        ),
+        "pipelining": click.option("--pipelining", is_flag=True, help="MAIL, RCPT and DATA in one go."),
+        "rate": click.option(
+            "--rate", default=0.0, type=click.FloatRange(0), help="Messages a second; default: all it can."
+        ),
+    },
+)
+
+
 @click.command()
 @click.option("--server", help="HOST:PORT of a running one; default: one is started here, mail discarded.")
-@click.option("--messages", default=10_000, show_default=True, type=click.IntRange(1))
-@click.option("--sessions", default=20, show_default=True, type=click.IntRange(1, 20_000), help="At once.")
-@click.option("--size", default=4096, show_default=True, type=click.IntRange(MIN_SIZE), help="Octets each.")
-@click.option("--new-connections", is_flag=True, help="A connection for each message.")
-@click.option("--starttls", is_flag=True, help="On each connection; the certificate is not checked.")
-@click.option("--amtp", is_flag=True, help="TLS from the first octet, with a client certificate, and MPC=.")
-@click.option("--certificate", type=_FILE, help="With --server: what the client presents under TLS (PEM).")
-@click.option("--key", type=_FILE, help="Its key.")
-@click.option(
-    "--no-mail", is_flag=True, help="Connect, greet and leave; what counts is an EHLO answered 250."
-)
-@click.option("--pipelining", is_flag=True, help="MAIL, RCPT and DATA in one go.")
-@click.option("--rate", default=0.0, type=click.FloatRange(0), help="Messages a second; default: all it can.")
+@_load
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1, 64), help="Generators.")
 @click.option("--sender", default="load@client.example", show_default=True)
 @click.option("--recipient", default=RECIPIENT, show_default=True, help="Whom the server takes mail for.")
@@ -64,17 +104,7 @@ class _Target:
 @json_option
 def bench(
     server: str | None,
-    messages: int,
-    sessions: int,
-    size: int,
-    new_connections: bool,
-    starttls: bool,
-    amtp: bool,
-    certificate: str | None,
-    key: str | None,
-    no_mail: bool,
-    pipelining: bool,
-    rate: float,
+    plan: Plan,
     processes: int,
     sender: str,
     recipient: str,
@@ -89,25 +119,7 @@ def bench(
     --rate, latency is counted from the moment a message was due, so that a slow server cannot hide it.
     Exit code 1 when any message is not accepted.
     """
-    if amtp and starttls:
-        fail("--amtp is under TLS from the first octet; leave --starttls out", 2)
-    plan = Plan(
-        host="",
-        port=0,
-        messages=messages,
-        sessions=sessions,
-        size=size,
-        kept=not (new_connections or no_mail),
-        starttls=starttls,
-        amtp=amtp,
-        certificate=certificate or "",
-        key=key or "",
-        mail=not no_mail,
-        pipelining=pipelining,
-        rate=rate,
-        sender=sender,
-        recipient=recipient,
-    )
+    plan = replace(plan, sender=sender, recipient=recipient)
     try:
         with _target(plan, server, pid, workers, folder) as target:
             result = _measure(target, processes)

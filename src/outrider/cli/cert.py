@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from outrider.cli.cert_look import check, inspect
+from outrider.cli.options import bundle
 from outrider.cli.output import fail
 from outrider.identity.certificate_authority import (
     CertificateAuthority,
@@ -30,18 +31,67 @@ _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9@._-]")
 _CLOCK_SKEW = timedelta(minutes=10)
 _REASONS = {flag.value: flag for flag in x509.ReasonFlags if flag is not x509.ReasonFlags.remove_from_crl}
 
-_folder = click.option("--folder", type=_PATH, default=Path(), help="Where the files go; default here.")
-_force = click.option("--force", is_flag=True, help="Replace files that exist.")
-_dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 _key_type = click.option("--key-type", type=click.Choice(["ec", "rsa"]), default="ec", show_default=True)
-_ca = click.option("--ca", "ca_file", type=_PATH, default=Path("ca.pem"), show_default=True, help="The CA.")
 _issuer_domain = click.option(
     "--issuer-domain",
     default="",
     metavar="DOMAIN",
     help="The domain that publishes this CA, for MT2 peers that do not know it.",
 )
-_ca_key = click.option("--ca-key", "ca_key", type=_PATH, help="Its key; default beside it, .key.")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    content: bytes
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Issuer:
+    """The authority that a command works with."""
+
+    ca_file: Path
+    ca_key: Path | None
+
+    def authority(self) -> CertificateAuthority:
+        return _authority(self.ca_file, self.ca_key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """Where files go, and whether they go there."""
+
+    folder: Path
+    force: bool
+    dry_run: bool
+
+    def write(self, *files: _File) -> None:
+        _write(files, force=self.force, dry_run=self.dry_run)
+
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be written.")
+_issuer = bundle(
+    "issuer",
+    _Issuer,
+    {
+        "ca_file": click.option(
+            "--ca", "ca_file", type=_PATH, default=Path("ca.pem"), show_default=True, help="The CA."
+        ),
+        "ca_key": click.option("--ca-key", "ca_key", type=_PATH, help="Its key; default beside it, .key."),
+    },
+)
+_writing = bundle(
+    "writing",
+    _Writing,
+    {
+        "folder": click.option(
+            "--folder", type=_PATH, default=Path(), help="Where the files go; default here."
+        ),
+        "force": click.option("--force", is_flag=True, help="Replace files that exist."),
+        "dry_run": _dry_run,
+    },
+)
 
 
 @click.group()
@@ -53,13 +103,6 @@ cert.add_command(inspect)
 cert.add_command(check)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    content: bytes
-    secret: bool = False
-
-
 @cert.command()
 @click.argument("name")
 @click.option("--days", type=click.IntRange(1, 36_500), default=3650, show_default=True)
@@ -68,9 +111,7 @@ class _File:
 @click.option("--under", "under", type=_PATH, help="PEM file of the CA to be below; default none: a root.")
 @click.option("--under-key", "under_key", type=_PATH, help="Its key; default beside it, .key.")
 @_key_type
-@_folder
-@_force
-@_dry_run
+@_writing
 def ca(
     name: str,
     days: int,
@@ -79,9 +120,7 @@ def ca(
     under: Path | None,
     under_key: Path | None,
     key_type: KeyType,
-    folder: Path,
-    force: bool,
-    dry_run: bool,
+    writing: _Writing,
 ) -> None:
     """Make an authority called NAME: ca.pem, to give to others, and ca.key, to keep."""
     limits = NameConstraints(permitted, excluded) if permitted or excluded else None
@@ -93,10 +132,12 @@ def ca(
             made = above.issue_authority(name, _begin(), days, key=key_type, constraints=limits)
     except ValueError as error:
         fail(str(error), 2)
-    files = [_File(folder / "ca.pem", made.bundle_pem), _File(folder / "ca.key", made.key_pem, secret=True)]
-    _write(files, force=force, dry_run=dry_run)
+    folder = writing.folder
+    writing.write(
+        _File(folder / "ca.pem", made.bundle_pem), _File(folder / "ca.key", made.key_pem, secret=True)
+    )
     _say(
-        dry_run,
+        writing.dry_run,
         "Hosts that shall believe it name it under [tls] private_ca:",
         f'  private_ca = ["{folder / "ca.pem"}"]',
     )
@@ -112,11 +153,8 @@ def ca(
 @_issuer_domain
 @click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True)
 @_key_type
-@_ca
-@_ca_key
-@_folder
-@_force
-@_dry_run
+@_issuer
+@_writing
 def host(
     names: tuple[str, ...],
     domains: tuple[str, ...],
@@ -125,14 +163,11 @@ def host(
     issuer_domain: str,
     days: int,
     key_type: KeyType,
-    ca_file: Path,
-    ca_key: Path | None,
-    folder: Path,
-    force: bool,
-    dry_run: bool,
+    issuer: _Issuer,
+    writing: _Writing,
 ) -> None:
     """Issue for a host: NAME.pem with its chain, and NAME.key. The first of NAMES is what it says at EHLO."""
-    authority = replace(_authority(ca_file, ca_key), issuer_domain=issuer_domain)
+    authority = replace(issuer.authority(), issuer_domain=issuer_domain)
     purposes = (Purpose.SERVER,) if server_only else (Purpose.SERVER, Purpose.CLIENT)
     try:
         issued = authority.issue_host(
@@ -147,9 +182,10 @@ def host(
     except ValueError as error:
         fail(str(error), 2)
     stem = _stem(names[0])
-    _write(_pair(folder, stem, issued), force=force, dry_run=dry_run)
+    folder = writing.folder
+    writing.write(*_pair(folder, stem, issued))
     _say(
-        dry_run,
+        writing.dry_run,
         "In the host's configuration:",
         "  [tls]",
         f'  certificate = "{folder / f"{stem}.pem"}"',
@@ -163,32 +199,26 @@ def host(
 @_issuer_domain
 @click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True)
 @_key_type
-@_ca
-@_ca_key
-@_folder
-@_force
-@_dry_run
+@_issuer
+@_writing
 def user(
     address: str,
     hosts: tuple[str, ...],
     issuer_domain: str,
     days: int,
     key_type: KeyType,
-    ca_file: Path,
-    ca_key: Path | None,
-    folder: Path,
-    force: bool,
-    dry_run: bool,
+    issuer: _Issuer,
+    writing: _Writing,
 ) -> None:
     """Issue for the user with this mail ADDRESS: ADDRESS.pem and ADDRESS.key."""
-    authority = replace(_authority(ca_file, ca_key), issuer_domain=issuer_domain)
+    authority = replace(issuer.authority(), issuer_domain=issuer_domain)
     try:
         issued = authority.issue_user(address, _begin(), days, hosts=hosts, key=key_type)
     except ValueError as error:
         fail(str(error), 2)
-    _write(_pair(folder, _stem(address), issued), force=force, dry_run=dry_run)
+    writing.write(*_pair(writing.folder, _stem(address), issued))
     _say(
-        dry_run,
+        writing.dry_run,
         "To let it log in by itself (EXTERNAL):",
         f"  outrider user add NAME --certificate {address} --no-password",
     )
@@ -199,20 +229,18 @@ def user(
 @click.option("--key", "key_file", type=_PATH, help="Its key; default beside it, .key.")
 @click.option("--new-key", is_flag=True, help="With a new key: whoever has pinned the old one must be told.")
 @click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True)
-@_ca
-@_ca_key
+@_issuer
 @_dry_run
 def renew(
     file: Path,
     key_file: Path | None,
     new_key: bool,
     days: int,
-    ca_file: Path,
-    ca_key: Path | None,
+    issuer: _Issuer,
     dry_run: bool,
 ) -> None:
     """Issue again for the names and purposes in FILE, which stays as FILE.previous."""
-    authority = _authority(ca_file, ca_key)
+    authority = issuer.authority()
     key_path = key_file or file.with_suffix(".key")
     old = Issued(_certificates(file)[0], _key(key_path))
     try:
@@ -236,21 +264,19 @@ def renew(
 @click.option(
     "--days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Until the next one."
 )
-@_ca
-@_ca_key
+@_issuer
 @_dry_run
 def crl(
     revoked: tuple[str, ...],
     output: Path,
     reason: str,
     days: int,
-    ca_file: Path,
-    ca_key: Path | None,
+    issuer: _Issuer,
     dry_run: bool,
 ) -> None:
     """Write the authority's list of revocations, with those REVOKED added: certificate files, or serials in
     hexadecimal. Without any the list is only made anew, which must happen before it runs out."""
-    authority = _authority(ca_file, ca_key)
+    authority = issuer.authority()
     now = datetime.now(UTC)
     why = None if reason == "unspecified" else _REASONS[reason]
     more = [Revocation(_serial(text, authority), now, why) for text in revoked]

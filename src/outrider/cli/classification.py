@@ -16,6 +16,7 @@ from outrider.cli.output import fail, print_rows
 from outrider.cli.tables import opened, prepared
 from outrider.holding.classification.store import KeptReport, open_classification_store
 from outrider.holding.subscriptions.wishes import canonical_pattern
+from outrider.message.summary import displayable
 from outrider.model.address import AddressError, Domain, parse_domain
 from outrider.protocols.amdp.mail_class import ClassError
 from outrider.runtime.assembly import Assembly
@@ -46,19 +47,27 @@ def show(config_path: Path, domain: str, as_json: bool) -> None:
         raise SystemExit(1)
 
 
+class _OnTerminal:
+    """Implements `DirectoryObserver`: why a service had no answer is said beside the row."""
+
+    def class_looked_up(self, domain: str, service: str, patterns: int, *, answered: bool) -> None:
+        """The row says it."""
+
+    def subscriptions_failed(self, doing: str, error: BaseException) -> None:
+        """See `DirectoryObserver`."""
+        click.echo(f"outrider: {doing}: {displayable(str(error), 300)}", err=True)
+
+
 async def _ask(assembly: Assembly, domain: Domain) -> dict[str, Any]:
     from outrider.holding.classification.directory import ClassDirectory, DirectoryParts
     from outrider.holding.policies.peers import parse_peer
-    from outrider.holding.subscriptions.observer import NullSubscriptionObserver
     from outrider.runtime.amdp_trial import calling
     from outrider.runtime.subscription_parts import StoresCheck
 
     services = tuple(parse_peer(one) for one in assembly.config.amdp.classification.services)
     check = StoresCheck(assembly.amdp_stores)
     async with calling(assembly) as (caller, _):
-        parts = DirectoryParts(
-            services, caller, check, NullSubscriptionObserver(), time.time, secrets.token_bytes
-        )
+        parts = DirectoryParts(services, caller, check, _OnTerminal(), time.time, secrets.token_bytes)
         found = await ClassDirectory(parts).vouched(domain)
     result = (
         "vouched for" if found.patterns else "unknown" if found.answered else "not every service answered"

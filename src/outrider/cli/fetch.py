@@ -18,7 +18,7 @@ from typing import IO, Any
 import click
 
 from outrider.cli.fetch_maildir import MailFolder, mailbox_lines, name_for, read_regular, write_all
-from outrider.cli.options import json_option
+from outrider.cli.options import bundle, json_option
 from outrider.cli.output import fail, print_rows
 from outrider.holding.incoming.mailbox_envelopes import (
     MAX_ENVELOPE,
@@ -67,6 +67,27 @@ class Wishes:
 Row = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How holders are found, and by whom they are proven."""
+
+    ca_files: tuple[Path, ...]
+    private: list[IPNetwork]
+    addresses: dict[str, IPAddress]
+
+
+def _reach(ca_files: tuple[Path, ...], private: tuple[str, ...], address: tuple[str, ...]) -> Reach:
+    try:
+        return Reach(ca_files, [ip_network(one) for one in private], dict(_given(one) for one in address))
+    except ValueError as error:
+        fail(str(error), 2)
+
+
+def _given(text: str) -> tuple[str, IPAddress]:
+    host, _, where = text.partition("=")
+    return host.lower(), ip_address(where)
+
+
 @click.command()
 @click.argument("source", type=_PATH, default=Path("-"))
 @click.option(
@@ -80,10 +101,23 @@ Row = dict[str, Any]
 @click.option(
     "--max-size", type=click.IntRange(min=0), default=0, help="Leave what is larger (octets); 0 = no limit."
 )
-@click.option("--ca", "ca_files", multiple=True, type=_PATH, help="PEM file of CAs; default the system's.")
-@click.option("--private", multiple=True, metavar="NETWORK", help="Private network that holders may be in.")
-@click.option(
-    "--address", multiple=True, metavar="HOST=ADDRESS", help="Where a holder is, instead of asking DNS."
+@bundle(
+    "reach",
+    _reach,
+    {
+        "ca_files": click.option(
+            "--ca", "ca_files", multiple=True, type=_PATH, help="PEM file of CAs; default the system's."
+        ),
+        "private": click.option(
+            "--private", multiple=True, metavar="NETWORK", help="Private network that holders may be in."
+        ),
+        "address": click.option(
+            "--address",
+            multiple=True,
+            metavar="HOST=ADDRESS",
+            help="Where a holder is, instead of asking DNS.",
+        ),
+    },
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
 @json_option
@@ -94,9 +128,7 @@ def fetch(
     unproven: bool,
     no_receipt: bool,
     max_size: int,
-    ca_files: tuple[Path, ...],
-    private: tuple[str, ...],
-    address: tuple[str, ...],
+    reach: Reach,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -110,18 +142,13 @@ def fetch(
     wishes = Wishes(unproven, not no_receipt, dry_run, max_size)
     if into is not None and output is not None:
         fail("--into and --output exclude each other", 2)
-    try:
-        networks = [ip_network(one) for one in private]
-        given = dict(_given(one) for one in address)
-    except ValueError as error:
-        fail(str(error), 2)
     if MailFolder.is_one(source):
         work = _replace_all(MailFolder(source), wishes)
     elif into is not None:
         work = _deliver_one(_octets(source), MailFolder(into), wishes)
     else:
         work = _fetch_one(_octets(source), output, wishes)
-    rows = asyncio.run(_with_caller(work, ca_files, networks, given))
+    rows = asyncio.run(_with_caller(work, reach))
     # Beside a message on standard output there is no place for words.
     silent = into is None and output is None and not dry_run and not MailFolder.is_one(source)
     _say(rows, as_json=as_json, silent=silent)
@@ -136,11 +163,6 @@ def _say(rows: list[Row], *, as_json: bool, silent: bool) -> None:
         print_rows(rows, _COLUMNS, as_json=as_json)
     waits = any(row["result"] == "waits" for row in rows)
     sys.exit(TEMPORARY if waits else int(bool(bad)))
-
-
-def _given(text: str) -> tuple[str, IPAddress]:
-    host, _, where = text.partition("=")
-    return host.lower(), ip_address(where)
 
 
 def _octets(source: Path) -> bytes:
@@ -158,11 +180,9 @@ def _as_sent(octets: bytes) -> bytes:
 Work = Callable[[WebCaller], Awaitable[list[Row]]]
 
 
-async def _with_caller(
-    work: Work, ca_files: tuple[Path, ...], private: list[IPNetwork], given: dict[str, IPAddress]
-) -> list[Row]:
+async def _with_caller(work: Work, reach: Reach) -> list[Row]:
     try:
-        caller = caller_for(ca_files, private, given)
+        caller = caller_for(reach.ca_files, reach.private, reach.addresses)
     except (OSError, ValueError) as error:
         fail(str(error), 2)
     async with aclosing(caller):
@@ -291,7 +311,7 @@ def _write(descriptor: int, top: bytes, file: IO[bytes]) -> None:
 
 def _read(octets: bytes, wishes: Wishes) -> tuple[Announced | None, Row]:
     """What a message announces, and a row whose result is `fetched` if it is to be fetched now."""
-    row: Row = {"sender": "", "subject": "", "size": "", "result": "left", "text": ORDINARY}
+    row: Row = {"sender": "", "subject": "", "size": "", "thread": "", "result": "left", "text": ORDINARY}
     try:
         announced = read_announced(_as_sent(octets))
     except EnvelopeError as error:
@@ -303,6 +323,7 @@ def _read(octets: bytes, wishes: Wishes) -> tuple[Announced | None, Row]:
         "sender": str(envelope.sender),
         "subject": displayable(envelope.subject, 80),
         "size": envelope.size,
+        "thread": announced.thread[0] if announced.thread else "",
         "result": "fetched",
         "text": "",
     }

@@ -201,6 +201,7 @@ def _message_row(one: Listed) -> dict[str, Any]:
         "class": message.mail_class,
         "copies": ", ".join(f"{count} {state}" for state, count in one.states),
         "subject": displayable(message.subject, 100),
+        "thread": message.references[0] if message.references else message.message_id,
         "content": one.has_content,
     }
 

@@ -338,6 +338,7 @@ def _described(received: Received) -> dict[str, object]:
         "ca_set": [authority_name(one) for one in invitation.authorities],
         "mail_policy_codes": [str(code) for code in invitation.codes],
         "amtp_port": invitation.amtp_port,
+        "mt2_port": invitation.mt2_port,
         "contact": invitation.contact,
         "issued": day(invitation.issued),
         "expires": day(invitation.expires),

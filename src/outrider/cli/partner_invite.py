@@ -71,7 +71,8 @@ def invite(
         sender_domains=sender_domains,
         authorities=_own_authorities(loaded, certificate, ca_files, now),
         codes=own_codes(config, codes),
-        amtp_port=_amtp_port(config),
+        amtp_port=_port(config, "amtp", config.amtp.port),
+        mt2_port=_port(config, "mt2", config.mt2.port),
         contact=contact or config.delivery.postmaster or f"postmaster@{sender_domains[0].removeprefix('.')}",
         issued=now,
         expires=now + days * DAY_S,
@@ -135,9 +136,9 @@ def own_codes(config: Config, given: Sequence[str]) -> tuple[Mpc, ...]:
         fail(f"Mail Policy Codes: {error}", 2)
 
 
-def _amtp_port(config: Config) -> int:
-    """The port of our AMTP listener; 0 if there is none."""
-    return next((one.port or config.amtp.port for one in config.listeners if one.protocol == "amtp"), 0)
+def _port(config: Config, protocol: str, usual: int) -> int:
+    """The port of our listener of that protocol; 0 if there is none."""
+    return next((one.port or usual for one in config.listeners if one.protocol == protocol), 0)
 
 
 def _write_out(output: Path, octets: bytes) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from outrider.cli.options import json_option
+from outrider.cli.options import bundle, json_option
 from outrider.cli.output import fail, print_rows
 from outrider.delivery.interface import ConnectFailed, Dialler, Hop, Job, RequirementUnmet, ServerTerms
 from outrider.message.dates import format_date
@@ -30,6 +30,8 @@ from outrider.model.result import DeliveryResult
 from outrider.routing.tls_policy import TlsRequirement
 from outrider.routing.ways import DEFAULT_PORTS
 
+_PATH = click.Path(path_type=Path)
+
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
@@ -39,6 +41,15 @@ class _Identity:
     certificate: Path | None = None
     key: Path | None = None
     encrypt_for: tuple[Path, ...] = ()
+
+    def check(self, protocol: str) -> None:
+        """Fail unless the protocol can be spoken so."""
+        if bool(self.certificate) != bool(self.key) or (
+            protocol in ("amtp", "mt2") and self.certificate is None
+        ):
+            fail("AMTP and MT2 need --certificate and --key; they go together", 2)
+        if self.encrypt_for and protocol != "mt2":
+            fail("--encrypt-for is for --protocol mt2", 2)
 
 
 @dataclass(slots=True)
@@ -70,24 +81,32 @@ class _Submission:
     default="opportunistic",
     show_default=True,
 )
-@click.option("--ca", "ca_files", multiple=True, type=click.Path(path_type=Path), help="PEM file of CAs.")
+@click.option("--ca", "ca_files", multiple=True, type=_PATH, help="PEM file of CAs.")
 @click.option("--name", default="", help="Name to find in the server's certificate; default its HOST.")
 @click.option("--mpc", default="", help="Mail Policy Code, such as com/individual; AMTP needs one.")
-@click.option("--hello", default="", help="Name that we give at EHLO; for AMTP and MT2 the certificate's.")
-@click.option(
-    "--certificate", type=click.Path(path_type=Path), help="Our certificate (PEM); AMTP and MT2 need one."
-)
-@click.option("--key", type=click.Path(path_type=Path), help="Its key.")
-@click.option(
-    "--encrypt-for",
-    "encrypt_for",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="mt2: a recipient's certificate (PEM); for the addresses in it the headers are encrypted.",
+@bundle(
+    "identity",
+    _Identity,
+    {
+        "hello": click.option(
+            "--hello", default="", help="Name that we give at EHLO; for AMTP and MT2 the certificate's."
+        ),
+        "certificate": click.option(
+            "--certificate", type=_PATH, help="Our certificate (PEM); AMTP and MT2 need one."
+        ),
+        "key": click.option("--key", type=_PATH, help="Its key."),
+        "encrypt_for": click.option(
+            "--encrypt-for",
+            "encrypt_for",
+            multiple=True,
+            type=_PATH,
+            help="mt2: a recipient's certificate (PEM); for the addresses in it the headers are encrypted.",
+        ),
+    },
 )
 @click.option("--user", default="", help="Log in as; the password is asked for, or $OUTRIDER_PASSWORD.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent where.")
-@click.argument("message", type=click.Path(path_type=Path), default=Path("-"))
+@click.argument("message", type=_PATH, default=Path("-"))
 @json_option
 def send(
     server: str,
@@ -98,10 +117,7 @@ def send(
     ca_files: tuple[Path, ...],
     name: str,
     mpc: str,
-    hello: str,
-    certificate: Path | None,
-    key: Path | None,
-    encrypt_for: tuple[Path, ...],
+    identity: _Identity,
     user: str,
     dry_run: bool,
     message: Path,
@@ -113,11 +129,7 @@ def send(
     """
     content = inline_content(_octets(message))
     envelope = replace(_envelope(content, sender, recipients), mpc=_code(mpc, protocol))
-    if bool(certificate) != bool(key) or (protocol in ("amtp", "mt2") and certificate is None):
-        fail("AMTP and MT2 need --certificate and --key; they go together", 2)
-    if encrypt_for and protocol != "mt2":
-        fail("--encrypt-for is for --protocol mt2", 2)
-    identity = _Identity(hello, certificate, key, encrypt_for)
+    identity.check(protocol)
     hop = _hop(server, protocol, _requirement(tls, name, identity), user)
     if dry_run:
         rows = [

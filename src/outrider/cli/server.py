@@ -12,13 +12,15 @@ import click
 from outrider.cli.asking import ask
 from outrider.cli.options import config_option, json_option
 from outrider.cli.output import fail, print_json, shown
+from outrider.runtime.loading import many_modules
 
 
 @click.command()
 @config_option
 def serve(config_path: Path) -> None:
     """Run the server in the foreground, with its worker processes, until SIGTERM. SIGHUP reloads."""
-    from outrider.runtime.starting import StartFailed, serve
+    with many_modules():
+        from outrider.runtime.starting import StartFailed, serve
 
     try:
         serve(config_path)
@@ -31,8 +33,9 @@ def serve(config_path: Path) -> None:
 @json_option
 def check_config(config_path: Path, as_json: bool) -> None:
     """Check a configuration completely, and start nothing. Names file, line and remedy of every fault."""
-    from outrider.config.problems import ConfigError
-    from outrider.runtime.starting import prepare
+    with many_modules():
+        from outrider.config.problems import ConfigError
+        from outrider.runtime.starting import prepare
 
     try:
         _, assembly = prepare(config_path)

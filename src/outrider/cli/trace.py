@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
 
 from outrider.cli.asking import load_or_fail
-from outrider.cli.options import config_option, json_option
+from outrider.cli.options import bundle, config_option, json_option
 from outrider.cli.output import fail, print_json, shown
 from outrider.cli.trace_target import TraceTarget, find_target, is_encrypted
 from outrider.identity.header_encryption import EncryptionError, decrypt_headers, look_at
@@ -33,7 +34,6 @@ from outrider.message.objects.headers import Field, read_headers
 from outrider.runtime.ca_files import CertificateFileError, configured_stores
 
 _PATH = click.Path(path_type=Path)
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group()
@@ -46,39 +46,54 @@ def trace() -> None:
     """
 
 
-def _target_options(function: F) -> F:
-    options = [
-        click.argument("target"),
-        click.option("--headers", type=_PATH, help="With an envelope object: the headers object."),
-        click.option("--body", type=_PATH, help="With an envelope object: the body object."),
-        click.option("--ca", "ca_files", multiple=True, type=_PATH, help="PEM file of further CAs."),
-        click.option("--peer", multiple=True, help="Who brought the message, where that is not recorded."),
-        click.option("--receiver", multiple=True, help="The host that it was brought to; likewise."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What is looked at, and what is known from elsewhere."""
+
+    target: str
+    headers: Path | None
+    body: Path | None
+    ca_files: tuple[Path, ...]
+    peer: tuple[str, ...]
+    receiver: tuple[str, ...]
+
+
+_target = bundle(
+    "named",
+    _Target,
+    {
+        "target": click.argument("target"),
+        "headers": click.option("--headers", type=_PATH, help="With an envelope object: the headers object."),
+        "body": click.option("--body", type=_PATH, help="With an envelope object: the body object."),
+        "ca_files": click.option(
+            "--ca", "ca_files", multiple=True, type=_PATH, help="PEM file of further CAs."
+        ),
+        "peer": click.option(
+            "--peer", multiple=True, help="Who brought the message, where that is not recorded."
+        ),
+        "receiver": click.option(
+            "--receiver", multiple=True, help="The host that it was brought to; likewise."
+        ),
+    },
+)
 
 
 @trace.command()
-@_target_options
+@_target
 @click.option("--key", type=_PATH, help="Private key (PEM): show headers that are encrypted for it.")
 @click.option("--certificate", type=_PATH, help="Its certificate; default in the same file.")
 @config_option
 @json_option
 def show(
     config_path: Path,
-    target: str,
-    headers: Path | None,
-    body: Path | None,
+    named: _Target,
     key: Path | None,
     certificate: Path | None,
     as_json: bool,
-    **around: tuple[Any, ...],
 ) -> None:
     """Show hop by hop who had the message, when, how it came, and what was verified."""
-    found = find_target(config_path, target, headers, body)
-    report = _report(config_path, found, **around)
+    found = find_target(config_path, named.target, named.headers, named.body)
+    report = _report(config_path, found, named)
     opened = _opened(found, key, certificate) if key is not None else None
     if as_json:
         print_json(_row(found, report) | ({"fields": opened} if opened is not None else {}))
@@ -96,23 +111,20 @@ def show(
 
 
 @trace.command()
-@_target_options
+@_target
 @config_option
 @json_option
 def verify(
     config_path: Path,
-    target: str,
-    headers: Path | None,
-    body: Path | None,
+    named: _Target,
     as_json: bool,
-    **around: tuple[Any, ...],
 ) -> None:
     """Say whether the message is as its sender and its hosts have sealed it, and where it is not.
 
     Exit code 1 if anything was changed, moved, removed or cut, or a sealer is not proven.
     """
-    found = find_target(config_path, target, headers, body)
-    report = _report(config_path, found, **around)
+    found = find_target(config_path, named.target, named.headers, named.body)
+    report = _report(config_path, found, named)
     if as_json:
         print_json(_row(found, report))
     else:
@@ -124,20 +136,18 @@ def verify(
 def _report(
     config_path: Path,
     found: TraceTarget,
-    ca_files: tuple[Path, ...],
-    peer: tuple[str, ...],
-    receiver: tuple[str, ...],
+    named: _Target,
 ) -> TraceReport:
     loaded = load_or_fail(config_path) if config_path.exists() else None
     try:
-        stores = configured_stores(loaded, ca_files)
+        stores = configured_stores(loaded, named.ca_files)
     except CertificateFileError as error:
         fail(str(error))
     headers = ObjectCounter(found.headers).digest() if found.headers is not None else None
     message = SealedMessage(found.envelope, headers=headers, body=found.body)
-    names = tuple(map(str.lower, peer)) or found.peer
+    names = tuple(map(str.lower, named.peer)) or found.peer
     around = Circumstances(
-        time.time(), found.received, names, tuple(map(str.lower, receiver)) or found.receiver
+        time.time(), found.received, names, tuple(map(str.lower, named.receiver)) or found.receiver
     )
     return verify_trace(message, PeerPaths(Mt2Peers(stores)), around)
 

@@ -7,22 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
-Seconds = Annotated[float, Meta(ge=0)]
-Octets = Annotated[int, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=0)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Percent = Annotated[int, Meta(ge=0, le=100)]
+from outrider.config.setting_types import Count, Octets, Percent, Port, Seconds, Section
 
 AmdpRole = Literal["omg", "mhf", "mis", "img", "subscriptions", "classification"]
 
 
-class AmdpSection(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A table of the file: unknown keys are refused."""
-
-
-class AmdpOutgoing(AmdpSection, frozen=True):
+class AmdpOutgoing(Section, frozen=True):
     """The outgoing gateway: what users submit (AMDP-1)."""
 
     facility: str = ""
@@ -50,7 +42,7 @@ class AmdpOutgoing(AmdpSection, frozen=True):
     """What happens to a From that is not an address of the account."""
 
 
-class AmdpHolding(AmdpSection, frozen=True):
+class AmdpHolding(Section, frozen=True):
     """The mail holding facility (AMDP-2)."""
 
     names: dict[str, str] = field(default_factory=dict)
@@ -79,7 +71,7 @@ class AmdpHolding(AmdpSection, frozen=True):
     """Questions are answered only to addresses of the exchangers that were sent the envelope (AMDP-12)."""
 
 
-class AmdpIncoming(AmdpSection, frozen=True):
+class AmdpIncoming(Section, frozen=True):
     """The incoming gateway (AMDP-7 to AMDP-11)."""
 
     allowed: tuple[str, ...] = ()
@@ -102,7 +94,7 @@ class AmdpIncoming(AmdpSection, frozen=True):
     """Waits before a call-back or fetch that failed for now is tried again; the last repeats, until the envelope
     expires."""
     timeout: Annotated[float, Meta(gt=0, le=600)] = 30.0
-    """For one call."""
+    """For one call, and for each 64 KiB of a message that is fetched."""
     concurrency: Annotated[int, Meta(ge=1)] = 4
     """Calls at once to one facility (AMDP-12)."""
     ca: tuple[str, ...] = ()
@@ -112,7 +104,7 @@ class AmdpIncoming(AmdpSection, frozen=True):
     none."""
 
 
-class AmdpPolicy(AmdpSection, frozen=True):
+class AmdpPolicy(Section, frozen=True):
     """The policy that the information service publishes (AMDP-16), and by which envelopes are judged."""
 
     super_auth: str = ""
@@ -141,7 +133,7 @@ class AmdpPolicy(AmdpSection, frozen=True):
     """SUBSCRIBE-AGENT."""
 
 
-class AmdpPostage(AmdpSection, frozen=True):
+class AmdpPostage(Section, frozen=True):
     """Postage (AMDP-20): credits that this site issues, and those that it holds at others."""
 
     provider: str = "none"
@@ -155,6 +147,12 @@ class AmdpPostage(AmdpSection, frozen=True):
     """Sender domains that pay nothing, beside [amdp.incoming] allowed."""
     most: str = "0.010"
     """The most that this server pays for one message to one recipient; mail that would cost more is not sent."""
+    unvouched: Literal["dearest", "claimed"] = "dearest"
+    """What mail costs whose class no service vouches for, unless its sender is exempt: as much as the dearest class of
+    [amdp.policy] accept, so that nobody saves by what he calls his mail; or what the class costs that is claimed."""
+    vouched_by: tuple[str, ...] = ()
+    """Classification services (host, or host:port) that vouch for our own classes: to sites that name one of them in
+    their policy we pay the price of the class, to others what mail costs there that nobody vouches for."""
     accounts: dict[str, str] = field(default_factory=dict)
     """Recipient domain to the account (PAY-ACCT) and file with its key, `ACCOUNT:FILE`, from which we pay there."""
     payers: dict[str, str] = field(default_factory=dict)
@@ -163,7 +161,7 @@ class AmdpPostage(AmdpSection, frozen=True):
     """By the name of an entry point: what it is called with."""
 
 
-class AmdpSubscriptions(AmdpSection, frozen=True):
+class AmdpSubscriptions(Section, frozen=True):
     """The subscription service (AMDP-19)."""
 
     requests_per_hour: Count = 60
@@ -176,7 +174,7 @@ class AmdpSubscriptions(AmdpSection, frozen=True):
     """Of the addresses that somebody submits so many must have subscribed, or it learns nothing (a harvester's list)."""
 
 
-class AmdpClassification(AmdpSection, frozen=True):
+class AmdpClassification(Section, frozen=True):
     """Whose word on the classes of senders counts (AMDP-18)."""
 
     services: tuple[str, ...] = ()
@@ -190,7 +188,7 @@ class AmdpClassification(AmdpSection, frozen=True):
     """How long an answer is remembered."""
 
 
-class Amdp(AmdpSection, frozen=True):
+class Amdp(Section, frozen=True):
     """AMDP: the sender keeps the message, the receiver asks for it."""
 
     roles: tuple[AmdpRole, ...] = ()

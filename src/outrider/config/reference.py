@@ -7,10 +7,12 @@ import inspect
 import sys
 import types
 import typing
+from collections.abc import Iterator
+from typing import TypeGuard
 
 import msgspec
 
-from outrider.config import schema
+from outrider.config import amdp_schema, schema
 
 _INTRODUCTION = """\
 # Configuration reference
@@ -29,6 +31,7 @@ def reference() -> str:
         struct = _struct_in(field.type)
         if struct is not None:
             parts.append(_section(_heading(field.name, field.type), struct, texts))
+        parts.extend(_tables_within(field.name, field.type, texts))
     parts.append(_section("[[tls.sni]]", schema.Certificate, texts))
     parts.append(_section("[[policy.rules]]", schema.Rule, texts))
     parts.append(_section('[trust.lists."NAME"]', schema.TrustList, texts))
@@ -48,6 +51,21 @@ def _section(heading: str, struct: type[msgspec.Struct], texts: dict[tuple[str, 
     return "\n".join(lines) + "\n"
 
 
+def _tables_within(name: str, kind: object, texts: dict[tuple[str, str], str]) -> Iterator[str]:
+    """Sections of tables that a table has, such as `[amdp.policy]`."""
+    if not _is_table(kind):
+        return
+    for field in msgspec.structs.fields(kind):
+        if _is_table(field.type):
+            within = f"{name}.{field.name}"
+            yield _section(f"[{within}]", field.type, texts)
+            yield from _tables_within(within, field.type, texts)
+
+
+def _is_table(kind: object) -> TypeGuard[type[msgspec.Struct]]:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
 def _heading(name: str, kind: object) -> str:
     origin = typing.get_origin(kind)
     if origin is tuple:
@@ -58,7 +76,8 @@ def _heading(name: str, kind: object) -> str:
 def _texts() -> dict[tuple[str, str], str]:
     """The string after each annotated name in the source is its meaning."""
     texts: dict[tuple[str, str], str] = {}
-    for node in ast.parse(inspect.getsource(schema)).body:
+    sources = (inspect.getsource(module) for module in (schema, amdp_schema))
+    for node in (node for source in sources for node in ast.parse(source).body):
         if not isinstance(node, ast.ClassDef):
             continue
         for before, after in zip(node.body, node.body[1:], strict=False):
@@ -70,7 +89,7 @@ def _texts() -> dict[tuple[str, str], str]:
 
 
 def _struct_in(kind: object) -> type[msgspec.Struct] | None:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+    if _is_table(kind):
         return kind
     for part in typing.get_args(kind):
         found = _struct_in(part)

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
 from outrider.config.amdp_schema import Amdp
-
-Seconds = Annotated[float, Meta(ge=0)]
-Octets = Annotated[int, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=0)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
+from outrider.config.setting_types import Count, Octets, Port, Seconds, Section
 
 Protocol = Literal["smtp", "submission", "amtp", "mt2", "qmtp", "lmtp", "amdp", "http"]
 TlsMode = Literal["none", "starttls", "implicit"]
@@ -34,10 +30,6 @@ TrustKind = Literal[
     "vouch-broker",
 ]
 TlsLevel = Literal["none", "opportunistic", "encrypt", "verify", "fingerprint", "mutual", "dane", "mta-sts"]
-
-
-class Section(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A table of the file: unknown keys are refused."""
 
 
 class Listener(Section, frozen=True):

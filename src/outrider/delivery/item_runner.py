@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -18,13 +18,14 @@ from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.observer import DeliveryObserver
 from outrider.delivery.reports import Reporting
 from outrider.delivery.settlement import Attempt, Settled, settle
-from outrider.model.message import Event, RecipientState, RecipientStatus, Settlement
+from outrider.model.message import Event, Leased, RecipientState, RecipientStatus, Settlement
 from outrider.model.result import Kind
 from outrider.routing.routes import RouteTable
 from outrider.routing.ways import MxWay, Way
 from outrider.spool.interface import LeaseLost, Spool, SpoolUnavailable
 
 T = TypeVar("T")
+Leases = tuple[Leased, ...]
 SETTLE_RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """A spool that cannot record a result is asked again and again: giving up would send the message twice."""
 
@@ -41,6 +42,15 @@ class Rules:
     departure: Departure = NOTHING_RIDES_ALONG
     envelopes: EnvelopeWatch | None = None
     """Who hears of AMDP's envelopes; None: nothing is held here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An attempt that is settled, durably."""
+
+    settled: Settled
+    leased: Leases
+    """Of the messages that came of it: what goes on from memory."""
 
 
 class ItemRunner:
@@ -111,50 +121,53 @@ class ItemRunner:
             groups.setdefault((way, domain), []).append(index)
         return [(way, indexes) for (way, _), indexes in groups.items()]
 
-    async def record(self, attempt: Attempt, *, not_before: float = 0.0) -> Settled | None:
+    async def record(
+        self, attempt: Attempt, *, not_before: float = 0.0, lease_until: float = 0.0
+    ) -> Recorded | None:
         """Settle the attempt, however long the spool takes. None when that could not be: the lease was lost,
-        or the item is held because of a fault."""
+        or the item is held because of a fault. With `lease_until`, what is due of the messages that come of
+        it is leased, to go on from memory."""
         try:
             settled = await self._settled(attempt, not_before)
-            recorded = await self._store(settled.settlement)
+            leased = await self._store(settled.settlement, lease_until)
         except Exception as error:
             self._observer.own_failure("recording a result", error, attempt.leased.message.id)
             await self._store_bare(attempt)
             return None
-        if not recorded:
+        if leased is None:
             return None
         self._tell(attempt, settled)
-        return settled
+        return Recorded(settled, leased)
 
     async def _settled(self, attempt: Attempt, not_before: float) -> Settled:
         """What to record. A report may enclose a body that cannot be read just now: no descriptor is left."""
-
-        async def work() -> Settled:
-            delivery, reporting = self.rules.delivery, self.rules.reporting
-            return settle(attempt, delivery, reporting, self._chance(), not_before=not_before)
-
-        return await self._patiently(work)
-
-    async def _store(self, settlement: Settlement) -> bool:
-        try:
-            await self._patiently(lambda: self._spool.settle(settlement))
-        except LeaseLost:
-            # After a commit of unknown outcome this is how a stored settlement shows.
-            self._observer.lease_lost(settlement.key)
-            return False
-        return True
-
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What `work` gives when the spool can do it; giving up would send the message twice."""
         tries = 0
         while True:
             try:
-                return await work()
+                delivery, reporting = self.rules.delivery, self.rules.reporting
+                return settle(attempt, delivery, reporting, self._chance(), not_before=not_before)
             except SpoolUnavailable as error:
-                self._observer.spool_failed("recording a result", str(error))
-                wait = SETTLE_RETRY_S[min(tries, len(SETTLE_RETRY_S) - 1)]
-                await self._clock.wait(asyncio.Event(), self._clock.now() + wait)
-                tries += 1
+                tries = await self._later(error, tries)
+
+    async def _store(self, settlement: Settlement, lease_until: float = 0.0) -> Leases | None:
+        """What was leased of the messages that come of it; None: the lease was lost."""
+        tries = 0
+        while True:
+            try:
+                return await self._spool.settle(settlement, lease_until=lease_until)
+            except LeaseLost:
+                # After a commit of unknown outcome this is how a stored settlement shows.
+                self._observer.lease_lost(settlement.key)
+                return None
+            except SpoolUnavailable as error:
+                tries = await self._later(error, tries)
+
+    async def _later(self, error: SpoolUnavailable, tries: int) -> int:
+        """Wait until the spool is asked again, however often: giving up would send the message twice."""
+        self._observer.spool_failed("recording a result", str(error))
+        wait = SETTLE_RETRY_S[min(tries, len(SETTLE_RETRY_S) - 1)]
+        await self._clock.wait(asyncio.Event(), self._clock.now() + wait)
+        return tries + 1
 
     async def _store_bare(self, attempt: Attempt) -> None:
         """Recording failed for a reason nobody foresaw. What was delivered must not be sent again, and what

@@ -194,11 +194,12 @@ class LaneBoard:
 
     def add(self, entry: Entry, now: float) -> None:
         """Put an item in its lane's queue."""
-        lane = self.lane_for(entry.routed, now)
-        lane.waiting[entry.priority].append(entry)
+        lane = self.lanes.get(entry.routed.lane) or self.lane_for(entry.routed, now)
+        priority = entry.priority
+        lane.waiting[priority].append(entry)
         lane.used_at = now
         self.waiting += 1
-        self._turns[entry.priority].setdefault(lane.name)
+        self._turns[priority].setdefault(lane.name)
 
     def next(self, now: float) -> Entry | None:
         """The next item to start, counted as running; None when no lane may start one."""
@@ -251,7 +252,7 @@ class LaneBoard:
 
     def finished(self, entry: Entry, now: float) -> None:
         """A delivery that `next` or `start_alone` started has ended."""
-        lane = self.lane_for(entry.routed, now)
+        lane = self.lanes[entry.routed.lane]
         if entry.holds_slot:
             entry.holds_slot = False
             self._sharing.give_back(lane.name, now)
@@ -272,7 +273,9 @@ class LaneBoard:
         parallel: int = 1,
     ) -> tuple[Lane, bool, bool]:
         """Learn from an attempt: (its lane, whether it died of it, whether it came back to life)."""
-        lane = self.lane_for(entry.routed, now)
+        lane = self.lanes[entry.routed.lane]  # of a delivery that runs: it is not forgotten before its end
+        if feedback is Feedback.NONE:
+            return lane, False, False
         if feedback is Feedback.GOOD:
             recovered = lane.succeeded(parallel)
             self._arm(lane.name)

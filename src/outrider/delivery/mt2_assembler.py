@@ -2,8 +2,8 @@
 and sealed (MT2-1, MT2-23a, MT2-28a).
 
 The gateway's work and the digests are done once for a message and kept for a while: a message may go to
-several domains, and again after a failure. Envelopes are kept too, because an RSA key does not seal twice
-alike.
+several domains, and again after a failure. Envelopes are kept too; those that would not come out alike a
+second time also over a restart (`mt2_kept`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from typing import Final, Generic, Protocol, TypeVar
 from outrider.delivery.interface import Job
 from outrider.delivery.mt2_assembly import Assembled, OutgoingObjects
 from outrider.delivery.mt2_groups import Group, grouped
+from outrider.delivery.mt2_kept import KeptTransfers, TransferKey, Written
 from outrider.delivery.mt2_recovery import recovered
 from outrider.delivery.mt2_sealing import MessageSealer
 from outrider.delivery.results import deferred, failed
 from outrider.extensions.interface import Carried, ExtensionUnavailable, OutgoingMail
 from outrider.gateway.mapping import smtp_to_mt2
 from outrider.identity.header_encryption import ENCRYPTED_HEADERS_TYPE, EncryptionError, encrypt_headers
+from outrider.identity.jws import thumbprint_of
 from outrider.identity.seals import SealError
 from outrider.identity.trace import SealPaths
 from outrider.message.header_fields import field_values
@@ -41,9 +43,10 @@ from outrider.message.objects.headers import HEADERS_TYPE, HeadersObject, Recipi
 from outrider.model.content import Content, InlineBody
 from outrider.model.envelope import Recipient
 from outrider.model.layered import MessageObjects
-from outrider.model.message import StoredMessage
+from outrider.model.message import MessageId, StoredMessage
 from outrider.model.result import DeliveryResult
 from outrider.model.transaction import RecipientRequest
+from outrider.tables.database import StoreUnavailable
 
 BODY_TYPE: Final = "message/body"
 INLINE: Final = 1_048_576
@@ -102,24 +105,6 @@ class _Form:
     body: ObjectEntry
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """The octets of a transfer but its body's."""
-
-    envelope: bytes
-    headers: bytes
-    headers_type: str
-    positions: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        return len(self.envelope) + len(self.headers)
-
-
-_Key = tuple[str, tuple[int, ...], str]
-"""Queue id, positions, peer."""
-
-
 class Mt2Assembler:
     """Implements `mt2_assembly.Assembler`; made anew by a reload."""
 
@@ -130,16 +115,19 @@ class Mt2Assembler:
         certificates: Mapping[str, bytes] | None = None,
         extensions: OutgoingExtensions | None = None,
         paths: SealPaths | None = None,
+        kept: KeptTransfers | None = None,
     ) -> None:
         """`certificates` (DER): headers for these addresses and domains are encrypted (MT2-4). `paths` judge
-        the seals of objects that come back from SMTP; without them such mail is plain."""
+        the seals of objects that come back from SMTP; without them all such mail is plain. `kept`: what
+        outlives this object; None where nothing does."""
         self._sealer = sealer
         self._clock = clock
         self._certificates = certificates or {}
         self._extensions = extensions
         self._paths = paths
+        self._kept = kept
         self._forms: Kept[str, _Form] = Kept(KEPT_FORMS, KEPT_OCTETS)
-        self._written: Kept[_Key, _Written] = Kept(KEPT_TRANSFERS, KEPT_OCTETS)
+        self._written: Kept[TransferKey, Written] = Kept(KEPT_TRANSFERS, KEPT_OCTETS)
 
     async def assemble(self, job: Job, peer: str) -> Assembled:
         """See `mt2_assembly.Assembler`."""
@@ -148,7 +136,7 @@ class Mt2Assembler:
             result = deferred("4.3.0", "the message has no content any more", protocol="mt2")
             return Assembled((), dict.fromkeys(job.recipients, result))
         if self._paths is not None:
-            message = await recovered(message, self._paths)
+            message = await recovered(message, self._paths, self._sealer.names)
             content = message.content or content
         came = None
         if message.objects is not None:
@@ -163,7 +151,7 @@ class Mt2Assembler:
         for group in self._groups(message, job.recipients, content, came):
             try:
                 written = await self._one(message, content, came, group, peer)
-            except (SealError, ObjectError, EncryptionError, ExtensionUnavailable) as error:
+            except (SealError, ObjectError, EncryptionError, ExtensionUnavailable, StoreUnavailable) as error:
                 results.update(dict.fromkeys(group.positions, _unmade(error)))
             else:
                 transfers.append(await self._transfer(message, content, written))
@@ -189,18 +177,31 @@ class Mt2Assembler:
         came: LayeredEnvelope | None,
         group: Group,
         peer: str,
-    ) -> _Written:
-        key = (message.id, group.positions, peer)
+    ) -> Written:
+        key = _key(message.id, group.positions, peer)
         written = self._written.get(key)
         if written is None:
             if came is None or message.objects is None:
                 written = await self._by_gateway(message, content, group, peer)
             else:
                 written = self._as_it_came(message, message.objects, came, group, peer)
+            made_with = self._made_with(message, group)
+            if made_with and self._kept is not None:
+                written = await self._kept.keep(key, made_with, written)
             self._written.put(key, written, written.size)
         return written
 
-    async def _transfer(self, message: StoredMessage, content: Content, written: _Written) -> OutgoingObjects:
+    def _made_with(self, message: StoredMessage, group: Group) -> str:
+        """The keys and certificates whose work differs each time; "" where all of it would be the same."""
+        salted = (*self._sealer.salted(message), *map(thumbprint_of, group.certificates))
+        return " ".join(salted)
+
+    def answered(self, message: MessageId, objects: OutgoingObjects, peer: str) -> None:
+        """See `mt2_assembly.Assembler`."""
+        if self._kept is not None:
+            self._kept.forget(_key(message, objects.positions, peer))
+
+    async def _transfer(self, message: StoredMessage, content: Content, written: Written) -> OutgoingObjects:
         objects = message.objects
         prefix = (
             objects.body_prefix if objects is not None else (await self._form(message, content)).body_prefix
@@ -224,7 +225,7 @@ class Mt2Assembler:
         came: LayeredEnvelope,
         group: Group,
         peer: str,
-    ) -> _Written:
+    ) -> Written:
         requests = _requests(message, group.positions)
         if came.seals:
             sealed = self._sealer.onward(came, requests, message, peer)
@@ -232,13 +233,11 @@ class Mt2Assembler:
             sealed = self._sealer.new(replace(came, recipients=requests), message, peer)
         headers_type = objects.headers_type if objects.headers else ""
         positions = _in_order(sealed.recipients, requests, group.positions)
-        return _Written(write_envelope(sealed), objects.headers, headers_type, positions)
+        return Written(write_envelope(sealed), objects.headers, headers_type, positions)
 
     # --- what came otherwise --------------------------------------------------------------------------
 
-    async def _by_gateway(
-        self, message: StoredMessage, content: Content, group: Group, peer: str
-    ) -> _Written:
+    async def _by_gateway(self, message: StoredMessage, content: Content, group: Group, peer: str) -> Written:
         form = await self._form(message, content)
         for_envelope, for_headers = await self._carried(message, content, group)
         headers, headers_type = form.octets, HEADERS_TYPE
@@ -259,7 +258,7 @@ class Mt2Assembler:
             extensions=tuple(DeliveryExtension(one.oid, one.data, one.critical) for one in for_envelope),
         )
         sealed = self._sealer.new(envelope, message, peer)
-        return _Written(write_envelope(sealed), headers, headers_type, group.positions)
+        return Written(write_envelope(sealed), headers, headers_type, group.positions)
 
     async def _carried(
         self, message: StoredMessage, content: Content, group: Group
@@ -303,6 +302,10 @@ async def _digest(prefix: bytes, content: Content) -> bytes:
     return await asyncio.to_thread(work)
 
 
+def _key(message: MessageId, positions: Sequence[int], peer: str) -> TransferKey:
+    return TransferKey(message, tuple(sorted(positions)), peer)
+
+
 def transfer_id(message: str, hostname: str, envelope: bytes) -> str:
     """One for each envelope, the same whenever the envelope is (MT2-18a)."""
     mark = base64.b32encode(hashlib.sha256(envelope).digest()[:_ID_OCTETS]).decode("ascii").lower()
@@ -332,6 +335,8 @@ def _extension(one: Carried) -> RecipientExtension:
 
 def _unmade(error: Exception) -> DeliveryResult:
     """A seal that cannot be made waits for its certificate; an object that cannot be made is for good."""
+    if isinstance(error, StoreUnavailable):
+        return deferred("4.3.0", "what is sent cannot be written down now", protocol="mt2")
     if isinstance(error, ExtensionUnavailable):
         return deferred("4.3.0", "what an extension adds to the message cannot be had now", protocol="mt2")
     if isinstance(error, SealError):

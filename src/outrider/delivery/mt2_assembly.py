@@ -13,6 +13,7 @@ from typing import Protocol
 
 from outrider.delivery.interface import Job
 from outrider.model.content import Body
+from outrider.model.message import MessageId
 from outrider.model.result import DeliveryResult
 
 
@@ -66,4 +67,8 @@ class Assembler(Protocol):
 
         Raises OSError where a body cannot be read.
         """
+        ...
+
+    def answered(self, message: MessageId, objects: OutgoingObjects, peer: str) -> None:
+        """The peer has said of a transfer what will not change: the same octets are not needed again."""
         ...

@@ -9,7 +9,7 @@
 - What came sealed gets one more entry.
 
 A seal's time is when we took the message, so that the same message for the same host has the same octets at
-every attempt (MT2-18a); seals by RSA keys differ each time, because PSS is salted.
+every attempt (MT2-18a); seals by RSA keys differ each time, because PSS is salted, and are kept (`mt2_kept`).
 """
 
 from __future__ import annotations
@@ -93,6 +93,20 @@ class MessageSealer:
     def hostname(self) -> str:
         """As whom this host seals."""
         return self._keys.host.name
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All hosts that our certificate proves: a seal that hands a message to one of them means us."""
+        every = self._keys.host.sealer.names
+        return frozenset(one.lower() for one in (self.hostname, *every) if "@" not in one)
+
+    def salted(self, message: StoredMessage) -> tuple[str, ...]:
+        """Those of the keys that seal the message which do not sign twice alike, by the digests of their
+        certificates; () where all do."""
+        author = self._author(message)
+        keys = (self._keys.host,) if author is None else (self._keys.host, author)
+        signers = [one.sealer.signer for one in keys]
+        return tuple(one.thumbprint for one in signers if not one.algorithm.repeats)
 
     def new(self, envelope: LayeredEnvelope, message: StoredMessage, to: str) -> LayeredEnvelope:
         """A message without a core gets one, and our entry where the core is not the host's. Raises

@@ -193,10 +193,11 @@ class QueueOperations:
         waiting = [status.index for status in leased.item.recipients if not status.state.is_final]
         results = dict.fromkeys(waiting, failed("5.0.0", words))
         note = f"failed by {by}"
-        settled = await self._runner.record(Attempt(leased, results, now, (note,), counts=False))
-        if settled is None:
+        recorded = await self._runner.record(Attempt(leased, results, now, (note,), counts=False))
+        if recorded is None:
             return Changed(key, entry.item.destination, False, "another took it in the meantime")
-        told = settled.report.event.text if settled.report.event else "nobody is told"
+        event = recorded.settled.report.event
+        told = event.text if event else "nobody is told"
         return Changed(key, entry.item.destination, True, f"{_DONE[Action.FAIL]}: {told}")
 
     def _set_going(self, action: Action, entries: Sequence[QueueEntry]) -> None:

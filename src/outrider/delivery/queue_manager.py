@@ -19,12 +19,12 @@ from outrider.delivery.background import Background
 from outrider.delivery.carrying import Feedback, Outcome
 from outrider.delivery.connections import Connections
 from outrider.delivery.dead_ways import DeadWays
-from outrider.delivery.item_runner import ItemRunner, Rules
+from outrider.delivery.item_runner import ItemRunner, Recorded, Rules
 from outrider.delivery.lanes import Entry, LaneBoard
 from outrider.delivery.leases import Leases
 from outrider.delivery.queue_parts import QueueParts
 from outrider.delivery.results import deferred, sentence
-from outrider.delivery.settlement import Attempt, Settled, put_off
+from outrider.delivery.settlement import Attempt, put_off
 from outrider.delivery.sharing import SoleDeliverer
 from outrider.model.envelope import Recipient
 from outrider.model.message import ItemKey, Leased
@@ -326,9 +326,17 @@ class QueueManager:
                 made=outcome.made,
                 schedule=outcome.schedule,
             )
-            self._note(await runner.record(attempt, not_before=not_before))
+            lease_until = self._lease_for(len(outcome.made))
+            self._note(await runner.record(attempt, not_before=not_before, lease_until=lease_until))
         finally:
             self._ended(entry)
+
+    def _lease_for(self, made: int) -> float:
+        """Until when what an attempt has made is leased, so that it goes on from memory; 0.0 = not at all:
+        there is no room for it."""
+        if self._stopping or made > self._capacity // 2 - len(self._leases.held):
+            return 0.0
+        return self._clock.now() + self._leases.length_s
 
     async def _defer_without_content(self, entry: Entry, runner: ItemRunner) -> None:
         reason = deferred("4.3.0", "the message's content is missing from the spool")
@@ -367,13 +375,19 @@ class QueueManager:
     def _delivery_settings(self) -> Delivery:
         return self._runner.rules.delivery
 
-    def _note(self, settled: Settled | None) -> None:
-        """Look at the spool in time for what a settlement has put there."""
-        if settled is None:
+    def _note(self, recorded: Recorded | None) -> None:
+        """Go on with what a settlement has leased, and look at the spool in time for the rest."""
+        if recorded is None:
             return
-        if settled.settlement.new_messages:
-            self.wake()
-        due = settled.settlement.next_attempt_at
+        settlement = recorded.settled.settlement
+        if recorded.leased:
+            self.take(recorded.leased)
+        taken = {one.item.key.message for one in recorded.leased}
+        for message in settlement.new_messages:
+            for item in message.items:
+                if message.id not in taken or item.next_attempt_at > message.received_at:
+                    self._due_again(item.next_attempt_at)
+        due = settlement.next_attempt_at
         if 0 < due < self._look_at:
             self._look_at = due
             if due < self._until:

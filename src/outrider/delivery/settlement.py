@@ -8,7 +8,7 @@ again, with the same message, which is the one duplicate that may be (FAULT-F10)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from outrider.config.schema import Delivery
 from outrider.delivery.reports import NO_REPORT, Outcomes, Report, Reporting, report_on, wants_delay_report
@@ -107,12 +107,12 @@ def _after(status: RecipientStatus, attempt: Attempt, schedule: Schedule) -> Rec
         and schedule.warning_due(attempt.now)
         and wants_delay_report(attempt.leased.message, status)
     )
-    return replace(
-        status,
-        state=STATES[result.kind],
-        attempts=status.attempts + (1 if attempt.counts else 0),
-        last=result,
-        delay_reported=status.delay_reported or delayed,
+    return RecipientStatus(
+        status.index,
+        STATES[result.kind],
+        status.attempts + (1 if attempt.counts else 0),
+        result,
+        status.delay_reported or delayed,
     )
 
 

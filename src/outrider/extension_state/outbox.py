@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from outrider.delivery.interface import FreshMail
-from outrider.extensions.desk import plain
+from outrider.extensions.asking import plain
 from outrider.extensions.interface import ExtensionMessage, Report
 from outrider.gateway.mapping import smtp_to_mt2
 from outrider.lists.letters import Letter, letter_content

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from outrider.delivery.interface import Expansion, Job, LocalTransport
 from outrider.delivery.results import deferred
 from outrider.extension_state.outbox import Messages, report_letter
-from outrider.extensions.desk import DeliveredMail, Desk, sender_is_proven
+from outrider.extensions.asking import sender_is_proven
+from outrider.extensions.desk import Desk
 from outrider.extensions.interface import (
     Carried,
     EnvelopeFacts,
@@ -22,6 +23,7 @@ from outrider.extensions.interface import (
     ExtensionUnavailable,
     ObjectFacts,
 )
+from outrider.extensions.mailbox_desk import DeliveredMail
 from outrider.extensions.observer import ExtensionObserver
 from outrider.lists.letters import letter_content
 from outrider.lists.transport import Command, NotNow

@@ -2,24 +2,23 @@
 extensions concerned, and sees to it that whatever one of them does costs nothing else (MT2-19, MT2-20).
 
 Reception asks it when an envelope has come (`envelope`, `passed`), MT2's driver about options and verbs
-(`options`, `option`, `final_parts`), local delivery when a message is about to enter a mailbox or has
-(`guard`, `delivered`). What it returns as `ExtensionMessage` is made into mail by `extension_state.outbox`.
+(`options`, `option`, `final_parts`). What it is asked at a mailbox is in `mailbox_desk.py`, how it asks
+extensions in `asking.py`. What it returns as `ExtensionMessage` is made into mail by
+`extension_state.outbox`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from outrider.extensions.choices import Choices, Chosen, Waiting, user_key
+from outrider.extensions.asking import MAX_CARRIED, MAX_MESSAGES, plain, sender_is_proven
+from outrider.extensions.choices import Waiting, user_key
 from outrider.extensions.interface import (
     MAX_DATA,
-    MAX_TEXT,
     PASSED,
     Carried,
     Consent,
-    Context,
     DeliveryExtension,
     EnvelopeFacts,
     Extension,
@@ -27,40 +26,23 @@ from outrider.extensions.interface import (
     ExtensionMessage,
     ExtensionUnavailable,
     ExtensionVerdict,
-    GuardVerdict,
     HopFacts,
-    Memory,
     OutgoingMail,
     Part,
-    RecipientExtension,
-    RecipientRequest,
     Refusal,
     Report,
     TransferExtension,
 )
-from outrider.extensions.list_commands import command_of
-from outrider.extensions.observer import ExtensionObserver
-from outrider.extensions.oids import LIST_COMMAND, code_of
-from outrider.extensions.postage_office import PostageOffice
+from outrider.extensions.mailbox_desk import MailboxDesk
+from outrider.extensions.oids import code_of
 from outrider.extensions.registry import (
-    Registry,
     is_delivery,
-    is_guarding,
     is_recipient,
     is_transfer,
 )
 from outrider.model.address import Address
 from outrider.model.facts import Fact
 from outrider.protocols.mt2.codes import EXTENSION_REFUSED, NOT_NOW, UNKNOWN_CRITICAL_EXTENSION
-
-T = TypeVar("T")
-
-FRESH_S = 5.0
-"""How long what was chosen is gone by: an ordinary message costs no look at the store."""
-MAX_MESSAGES = 8
-"""That one message may cause, however many extensions it carries."""
-MAX_CARRIED = 64
-"""Extensions of one message that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +62,6 @@ class EnvelopeVerdict:
 NOTHING_SAID = EnvelopeVerdict()
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveredMail:
-    """A message at one user's mailbox."""
-
-    envelope: EnvelopeFacts
-    user: Address
-    delivery: tuple[Carried, ...] = ()
-    """Extensions of the envelope."""
-    recipient: tuple[Carried, ...] = ()
-    """Extensions of the headers object that are for this user; () where it is encrypted or there is none."""
-    has_body: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What all extensions of a server are given; see `Context`."""
-
-    hostname: str
-    domains: frozenset[str]
-    new_token: Callable[[], str]
-    in_thread: Callable[[Callable[[], str]], Awaitable[str]]
-    postage: PostageOffice | None = None
-
-
 @dataclass(slots=True)
 class _Gathered:
     """What extensions have said so far."""
@@ -121,32 +79,8 @@ class _Gathered:
         )
 
 
-class Desk:
+class Desk(MailboxDesk):
     """One for a server; made anew by a reload."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        choices: Choices,
-        observer: ExtensionObserver,
-        allowed_from_start: frozenset[str] = frozenset(),
-    ) -> None:
-        self.registry = registry
-        self._choices = choices
-        self._observer = observer
-        self._from_start = allowed_from_start
-        self._chosen = Chosen(allowed_from_start=allowed_from_start)
-        self._read_at = float("-inf")
-
-    def set_up(self, place: Place, options: Mapping[str, Mapping[str, object]]) -> None:
-        """Give every extension its options; see `set_up`."""
-        set_up(self.registry, place, options, self._from_start, self._choices.memory)
-
-    async def refresh(self, now: float) -> None:
-        """Read what was chosen, if that was long ago. Raises ExtensionUnavailable."""
-        if not 0 <= now - self._read_at < FRESH_S:
-            self._chosen = await self._choices.chosen()
-            self._read_at = now
 
     # --- between two hosts ----------------------------------------------------------------------------------
 
@@ -371,147 +305,6 @@ class Desk:
             text = plain(spoken.text if spoken else verdict.text)
             self._observer.extension_spoke(extension.name, facts.message_id, code, text)
 
-    # --- at a user's mailbox --------------------------------------------------------------------------------
-
-    async def guard(self, mail: DeliveredMail) -> GuardVerdict:
-        """Whether a message waits before it enters the mailbox. Raises ExtensionUnavailable."""
-        sender = mail.envelope.sender
-        messages: list[ExtensionMessage] = []
-        if sender is None or mail.envelope.report:
-            return GuardVerdict()
-        await self.refresh(mail.envelope.now)
-        for one in self.registry:
-            extension = one.extension
-            if not is_guarding(extension) or not self._chosen.is_enabled_for(extension, mail.user):
-                continue
-            data = next((each.data for each in mail.recipient if each.oid == extension.oid), "")
-            call = extension.guard(self._request(mail, sender, data), has_body=mail.has_body)
-            verdict = await self._guarded(extension, "guarding", mail.envelope.message_id, call, None)
-            messages += verdict.messages if verdict is not None else ()
-            if verdict is not None and verdict.waits:
-                return GuardVerdict(plain(verdict.waits), tuple(messages[:MAX_MESSAGES]))
-        return GuardVerdict(messages=tuple(messages[:MAX_MESSAGES]))
-
-    async def received(self, mail: DeliveredMail) -> tuple[ExtensionMessage, ...]:
-        """Process recipient extensions: as the user has chosen they are acted upon, put before him, or
-        ignored. Raises ExtensionUnavailable; to be called again then, and before the message enters the
-        mailbox."""
-        sender = mail.envelope.sender
-        if sender is None or mail.envelope.report or not mail.recipient:
-            return ()
-        await self.refresh(mail.envelope.now)
-        made: list[ExtensionMessage] = []
-        for one in mail.recipient[:MAX_CARRIED]:
-            extension = self.registry.by_oid(one.oid)
-            if extension is None or not is_recipient(extension):
-                self._observer.extension_ignored(one.oid, mail.envelope.message_id, "unknown")
-            elif not self._chosen.is_enabled_for(extension, mail.user):
-                why = f"{mail.user} has not enabled it"
-                self._observer.extension_ignored(extension.name, mail.envelope.message_id, why)
-            elif not self._may_use(extension, mail.envelope):
-                why = "its sender has no right to it"
-                self._observer.extension_ignored(extension.name, mail.envelope.message_id, why)
-            else:
-                made += await self._for_user(extension, self._request(mail, sender, one.data), one.errors)
-        return tuple(made[:MAX_MESSAGES])
-
-    async def _for_user(
-        self, extension: RecipientExtension, request: RecipientRequest, errors: bool
-    ) -> tuple[ExtensionMessage, ...]:
-        user, sender = user_key(request.user), user_key(request.sender)
-        consent = await self._choices.consent(extension.name, user, sender)
-        if consent is Consent.DENIED:
-            self._observer.extension_ignored(extension.name, request.message_id, f"{user} has denied it")
-            return ()
-        # A standing consent is given to an address; who only claims it has not got it.
-        stands = consent is Consent.ALLOWED and request.proven
-        try:
-            text = plain(extension.describe(request))
-            if stands or not await extension.needs_consent(request):
-                return await self._act(extension, replace(request, consent=Consent.ALLOWED))
-        except ExtensionError as error:
-            return await self._told(extension, request, plain(str(error)), tell_sender=errors and stands)
-        waiting = Waiting(
-            extension.name, user, sender, request.message_id, text, request.data, request.at, request.proven
-        )
-        if await self._choices.ask(waiting):
-            self._observer.consent_asked(extension.name, user, sender, request.message_id)
-        return ()
-
-    async def _act(
-        self, extension: RecipientExtension, request: RecipientRequest
-    ) -> tuple[ExtensionMessage, ...]:
-        call = extension.act(request)
-        made = await self._guarded(extension, "acting", request.message_id, call, (), passes=ExtensionError)
-        user, sender = user_key(request.user), user_key(request.sender)
-        self._observer.extension_acted(extension.name, user, sender, request.message_id)
-        return made
-
-    async def _told(
-        self, extension: RecipientExtension, request: RecipientRequest, error: str, *, tell_sender: bool
-    ) -> tuple[ExtensionMessage, ...]:
-        """Errors are silent. The user hears of them who wants to; the sender who asks, from a user who
-        trusts him with this extension: to others it would tell that somebody is there."""
-        self._observer.extension_ignored(extension.name, request.message_id, error)
-        told: list[ExtensionMessage] = []
-        if tell_sender:
-            code = EXTENSION_REFUSED
-            report = Report(request.message_id, extension.oid, code, error, request.user, "ignored")
-            told.append(ExtensionMessage(request.sender, report=report))
-        if await self._choices.wants_errors(extension.name, user_key(request.user)):
-            text = f"A message from {request.sender} carried {extension.name}, which failed:\n{error}\n"
-            subject = f"Extension {extension.name} failed"
-            told.append(ExtensionMessage(request.user, subject=subject, text=text, with_body=True))
-        return tuple(told)
-
-    async def consented(self, waiting: Waiting, request: RecipientRequest) -> tuple[ExtensionMessage, ...]:
-        """The user has said yes to what waited. Raises ExtensionError when it cannot be done any more,
-        ExtensionUnavailable when not now."""
-        extension = self.registry.by_name(waiting.extension)
-        if extension is not None and is_delivery(extension):
-            call = extension.consented(request)
-            return await self._guarded(
-                extension, "acting", request.message_id, call, (), passes=ExtensionError
-            )
-        if extension is None or not is_recipient(extension):
-            raise ExtensionError(f"there is no extension {waiting.extension} any more")
-        return await self._act(extension, request)
-
-    async def delivered(self, mail: DeliveredMail) -> tuple[ExtensionMessage, ...]:
-        """The message is in the mailbox: what delivery extensions want sent for it. Never raises."""
-        if mail.envelope.sender is None or mail.envelope.report:
-            return ()
-        made: list[ExtensionMessage] = []
-        for one in mail.delivery[:MAX_CARRIED]:
-            extension = self.registry.by_oid(one.oid)
-            if extension is None or not is_delivery(extension) or not self._may_use(extension, mail.envelope):
-                continue
-            call = extension.delivered(mail.envelope, one.data, mail.user)
-            try:
-                made += await self._guarded(
-                    extension, "after delivery", mail.envelope.message_id, call, (), passes=ExtensionError
-                )
-            except (ExtensionError, ExtensionUnavailable) as error:
-                self._observer.extension_ignored(extension.name, mail.envelope.message_id, plain(str(error)))
-        return tuple(made[:MAX_MESSAGES])
-
-    async def list_command(self, mail: DeliveredMail) -> str:
-        """What is asked of a mailing list here; "" for nothing. The list's operator has consented by
-        enabling the extension. Raises ExtensionUnavailable."""
-        if mail.envelope.sender is None or mail.envelope.report:
-            return ""
-        await self.refresh(mail.envelope.now)
-        extension = self.registry.by_oid(LIST_COMMAND)
-        if extension is None or not self._may_use(extension, mail.envelope):
-            return ""
-        for one in mail.recipient:
-            if one.oid == LIST_COMMAND:
-                try:
-                    return command_of(one.data)
-                except ExtensionError as error:
-                    self._observer.extension_ignored(extension.name, mail.envelope.message_id, str(error))
-        return ""
-
     # --- what our own mail carries --------------------------------------------------------------------------
 
     async def outgoing(self, mail: OutgoingMail) -> tuple[tuple[Carried, ...], tuple[Carried, ...]]:
@@ -534,85 +327,6 @@ class Desk:
             if carried is not None and carried.oid == extension.oid and len(carried.data) <= MAX_DATA:
                 kept.append(carried)
         return tuple(delivery), tuple(recipient)
-
-    # --- what all of this needs -----------------------------------------------------------------------------
-
-    def _request(self, mail: DeliveredMail, sender: Address, data: str) -> RecipientRequest:
-        facts = mail.envelope
-        proven = sender_is_proven(sender, facts)
-        return RecipientRequest(mail.user, sender, facts.message_id, data, facts.now, proven)
-
-    def _is_on(self, oid: str) -> bool:
-        extension = self.registry.by_oid(oid)
-        return extension is not None and not is_recipient(extension) and self._chosen.is_enabled(extension)
-
-    def _may_use(self, extension: Extension, facts: EnvelopeFacts) -> bool:
-        return self._chosen.is_enabled(extension) and self._chosen.may_use(extension, facts.identities)
-
-    async def _guarded(
-        self,
-        extension: Extension,
-        doing: str,
-        message_id: str,
-        call: Awaitable[T],
-        otherwise: T,
-        *,
-        passes: type[Exception] = ExtensionUnavailable,
-    ) -> T:
-        """What the call gives; `otherwise` where the extension fails. Passes on ExtensionUnavailable and
-        `passes`."""
-        try:
-            return await call
-        except (ExtensionUnavailable, passes):
-            raise
-        except Exception as error:  # a stranger's program: it must not cost more than itself
-            self._observer.extension_failed(extension.name, doing, error, message_id)
-            return otherwise
-
-
-def set_up(
-    registry: Registry,
-    place: Place,
-    options: Mapping[str, Mapping[str, object]],
-    named: frozenset[str],
-    memory: Callable[[str], Memory],
-) -> None:
-    """Give every extension its options. Raises ValueError that begins with ``NAME.OPTION``, or that tells
-    which of the names in `options` or `named` is no extension's."""
-    unknown = set(options) | named
-    for one in registry:
-        extension = one.extension
-        unknown.discard(extension.name)
-        own = options.get(extension.name, {})
-        context = Context(
-            place.hostname,
-            place.domains,
-            own,
-            memory(extension.oid),
-            place.new_token,
-            place.in_thread,
-            place.postage,
-        )
-        try:
-            extension.set_up(context)
-        except ValueError as error:
-            raise ValueError(f"{extension.name}.{error}") from error
-    if unknown:
-        raise ValueError(f"{min(unknown)}: there is no such extension; see `outrider extension list`")
-
-
-def sender_is_proven(sender: Address, facts: EnvelopeFacts) -> bool:
-    """Whether one of the proven names is the sender's address, or a host of the sender's own domain that
-    does not say itself that the sender was only claimed (MT2-22, MT2-28c)."""
-    domain = sender.domain
-    hosts = (one for one in facts.identities if "@" not in one)
-    of_domain = any(one == domain or one.endswith(f".{domain}") for one in hosts)
-    return user_key(sender) in facts.identities or (of_domain and not facts.sender_is_claimed)
-
-
-def plain(text: str) -> str:
-    """One short line: extensions pass on what others wrote."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:MAX_TEXT]
 
 
 def _malformed(facts: EnvelopeFacts, extension: Extension, text: str) -> tuple[ExtensionMessage, ...]:

@@ -62,16 +62,58 @@ def mt2_to_smtp(headers: HeadersObject, body_prefix: bytes, *, body_follows: boo
     is not the beginning of a MIME entity (see `split_body`), or where the object says that the section has no
     end and there is a body nonetheless: it would become fields.
     """
-    own, rest = _body_fields(body_prefix)
-    whole = headers.ending is Ending.SEPARATOR
-    if not whole and (body_follows or rest != _CRLF):
-        raise ObjectError("headers: no empty line, and yet a body")
-    section = b"".join(_in_places(headers, own))
-    if whole:
-        return section + rest
-    if headers.ending is Ending.OPEN:
-        return section.removesuffix(_CRLF)
-    return section
+    return rendered(headers).section(body_prefix, body_follows=body_follows)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The octets of a headers object, made once: the fields of the body are put in their places when they
+    have come."""
+
+    pieces: tuple[bytes | int, ...]
+    """What stands between places, and for each place how many fields it has."""
+    ending: Ending
+
+    def section(self, body_prefix: bytes, *, body_follows: bool = False) -> bytes:
+        """See `mt2_to_smtp`."""
+        own, rest = _body_fields(body_prefix)
+        whole = self.ending is Ending.SEPARATOR
+        if not whole and (body_follows or rest != _CRLF):
+            raise ObjectError("headers: no empty line, and yet a body")
+        octets = b"".join(self._in_places(own))
+        if whole:
+            return octets + rest
+        return octets.removesuffix(_CRLF) if self.ending is Ending.OPEN else octets
+
+    def _in_places(self, own: list[bytes]) -> Iterator[bytes]:
+        """All fields in order. A message that was never SMTP mail has no places: its MIME fields come last,
+        with the MIME-Version that SMTP mail needs (RFC 2045 section 4)."""
+        position = 0
+        placed = False
+        for piece in self.pieces:
+            if isinstance(piece, int):
+                placed = True
+                yield from own[position : position + piece]
+                position += piece
+            else:
+                yield piece
+        if own and not placed and not any(field[:12].lower() == b"mime-version" for field in own):
+            yield b"MIME-Version: 1.0\r\n"
+        yield from own[position:]
+
+
+def rendered(headers: HeadersObject) -> Rendered:
+    """The object's octets."""
+    pieces: list[bytes | int] = []
+    between: list[bytes] = []
+    for entity in headers.entities:
+        if isinstance(entity, BodyFields):
+            pieces += (b"".join(between), entity.count)
+            between = []
+        else:
+            between.append(entity.octets)
+    pieces.append(b"".join(between))
+    return Rendered(tuple(pieces), headers.ending)
 
 
 def split_body(octets: bytes) -> tuple[bytes, bytes]:
@@ -110,20 +152,3 @@ def _body_fields(prefix: bytes) -> tuple[list[bytes], bytes]:
     if not prefix.startswith(_CRLF, position):
         raise ObjectError("body: no empty line ends its fields")
     return fields, prefix[position:]
-
-
-def _in_places(headers: HeadersObject, own: list[bytes]) -> Iterator[bytes]:
-    """All fields in order. A message that was never SMTP mail has no places: its MIME fields come last, with
-    the MIME-Version that SMTP mail needs (RFC 2045 section 4)."""
-    position = 0
-    placed = False
-    for entity in headers.entities:
-        if isinstance(entity, BodyFields):
-            placed = True
-            yield from own[position : position + entity.count]
-            position += entity.count
-        else:
-            yield entity.octets
-    if own and not placed and not any(field[:12].lower() == b"mime-version" for field in own):
-        yield b"MIME-Version: 1.0\r\n"
-    yield from own[position:]

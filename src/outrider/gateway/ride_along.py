@@ -13,7 +13,8 @@ is plain SMTP mail.
      sha256=...
 
 The octets are envelope, headers object and prefix, one behind the other. The recipe stands last because its
-end is plain to see: a section that begins with a blank continues it, and is still told from it.
+end is plain to see: a section that begins with a blank continues it, and is still told from it. Such fields
+below it are part of the message: somebody has wrapped it twice.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def _object_fields(octets: bytes) -> Iterator[bytes]:
 
 
 def _open(section: bytes) -> RideAlong | Plain:
-    carried = [field for field in header_fields(section) if field.name.lower() in (_RECIPE, _OBJECT)]
+    carried = _carried(section)
     if not carried:
         return Plain(section)
     *parts, last = carried
@@ -177,6 +178,19 @@ def _open(section: bytes) -> RideAlong | Plain:
     follows = body is not None and body.length > len(objects.body_prefix)
     encoding = _compare(visible, header_section(objects, envelope, body_follows=follows), objects.body_prefix)
     return RideAlong(objects, envelope, visible, section[: carried[0].start], encoding)
+
+
+def _carried(section: bytes) -> list[HeaderField]:
+    """The fields down to the first recipe. Further ones belong to the message: a gateway that could not take
+    them back has passed them on as they were."""
+    found: list[HeaderField] = []
+    for field in header_fields(section):
+        name = field.name.lower()
+        if name in (_RECIPE, _OBJECT):
+            found.append(field)
+        if name == _RECIPE:
+            break
+    return found
 
 
 def _recipe_behind(parts: list[HeaderField], last: HeaderField) -> re.Match[bytes]:
@@ -248,11 +262,17 @@ def _compare(visible: bytes, rendered: bytes, prefix: bytes) -> Encoding:
     left = (field for field in arrived if field[0] != _ENCODING)
     if not all(field in left for field in wanted if field[0] != _ENCODING):
         raise ObjectError("the visible header section says something else")
+    if _wrapped_in(arrived) != _wrapped_in(wanted):
+        raise ObjectError("more rides along than was sealed")
     if [field for field in arrived if field[0] == _ENCODING] == [
         field for field in wanted if field[0] == _ENCODING
     ]:
         return Encoding.NONE
     return encoding_on_the_way(visible, prefix)
+
+
+def _wrapped_in(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [field for field in fields if field[0] in (_RECIPE, _OBJECT)]
 
 
 def _relaxed(section: bytes) -> Iterator[tuple[bytes, bytes]]:

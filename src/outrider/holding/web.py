@@ -46,8 +46,13 @@ class WebResponse:
     content_type: str = "text/plain; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: AsyncIterator[bytes] | None = None
-    """Instead of `body`: read as fast as the client takes it, `length` octets. Closed by the server."""
+    """Instead of `body`: read as fast as the client takes it, `length` octets. Closed by the server. May
+    raise GoneMeanwhile."""
     length: int = 0
+
+
+class GoneMeanwhile(LookupError):
+    """What is being streamed is not to be had any more, by nobody's fault: the answer is broken off."""
 
 
 class WebService(Protocol):

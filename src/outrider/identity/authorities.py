@@ -73,7 +73,10 @@ def read_authorities(pem: bytes) -> list[x509.Certificate]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        return x509.load_pem_x509_certificates(pem)
+        try:
+            return x509.load_pem_x509_certificates(pem)
+        except x509.InvalidVersion as error:  # no ValueError
+            raise ValueError(str(error)) from error
 
 
 def shared_authorities(

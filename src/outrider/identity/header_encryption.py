@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -216,10 +217,10 @@ def _usage(certificate: x509.Certificate) -> x509.KeyUsage | None:
 def _private_key(certificate_pem: bytes, key_pem: bytes) -> tuple[str, ECKey | RSAKey]:
     try:
         leaf = x509.load_pem_x509_certificates(certificate_pem)[0]
-        key = load_pem_private_key(key_pem, password=None)
-    except (ValueError, TypeError) as error:
+        key, certified = load_pem_private_key(key_pem, password=None), leaf.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise EncryptionError("the certificate or its key is not readable PEM") from error
-    if key.public_key() != leaf.public_key():
+    if key.public_key() != certified:
         raise EncryptionError("the key does not belong to the certificate")
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     thumbprint = thumbprint_of(leaf.public_bytes(Encoding.DER))

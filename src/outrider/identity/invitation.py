@@ -56,6 +56,8 @@ class Invitation:
     issued: int
     """Seconds since the epoch; also what orders a site's invitations."""
     expires: int
+    mt2_port: int = 0
+    """0 = it does not take MT2."""
 
     @property
     def authorities_pem(self) -> bytes:
@@ -74,6 +76,7 @@ class _Payload(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     contact: str
     issued: int
     expires: int
+    mt2_port: int = 0
 
 
 _PAYLOAD = msgspec.json.Decoder(_Payload)
@@ -101,6 +104,8 @@ def write_invitation(invitation: Invitation, certificate_pem: bytes, key_pem: by
         "issued": invitation.issued,
         "expires": invitation.expires,
     }
+    if invitation.mt2_port:
+        payload["mt2_port"] = invitation.mt2_port
     octets = json.dumps(payload, ensure_ascii=False).encode()
     _parse(octets)  # what we would not read we do not write
     return sign_document(octets, KIND, certificate_pem, key_pem)
@@ -126,7 +131,8 @@ def _parse(payload: bytes) -> Invitation:
         raise DocumentError("the site's name in the invitation is not one of small letters, digits, - and .")
     if len(raw.contact) > MAX_CONTACT or not raw.contact.isprintable():
         raise DocumentError("the contact in the invitation is not one printable line")
-    if not 0 <= raw.amtp_port <= 65535 or not 0 < raw.issued < raw.expires < 1 << 40:
+    ports = (raw.amtp_port, raw.mt2_port)
+    if not all(0 <= port <= 65535 for port in ports) or not 0 < raw.issued < raw.expires < 1 << 40:
         raise DocumentError("a number in the invitation is out of range")
     if not raw.hosts or not raw.sender_domains or len(raw.hosts) + len(raw.sender_domains) > MAX_NAMES:
         raise DocumentError("the invitation names no host, no sender domain, or too many")
@@ -140,6 +146,7 @@ def _parse(payload: bytes) -> Invitation:
         contact=raw.contact,
         issued=raw.issued,
         expires=raw.expires,
+        mt2_port=raw.mt2_port,
     )
 
 

@@ -57,6 +57,8 @@ class Algorithm:
     name: str
     sign: Callable[[Any, bytes], bytes]
     verify: Callable[[Any, bytes, bytes], None]
+    repeats: bool
+    """Whether the same words get the same signature every time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,12 @@ class Signer:
         """
         try:
             chain = x509.load_pem_x509_certificates(certificate_pem)[:MAX_CHAIN]
-            key = load_pem_private_key(key_pem, password=None)
-        except (ValueError, TypeError) as error:
+            key, certified = load_pem_private_key(key_pem, password=None), chain[0].public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise JwsError("the certificate or its key is not readable PEM") from error
         if not isinstance(key, SigningKey):
             raise JwsError("a key of this kind signs nothing; use an EC, RSA or Ed25519 key")
-        if key.public_key() != chain[0].public_key():
+        if key.public_key() != certified:
             raise JwsError("the key does not belong to the certificate")
         ders = tuple(one.public_bytes(Encoding.DER) for one in chain)
         return cls(ders, key, algorithm_of(key.public_key()), thumbprint_of(ders[0]))
@@ -251,7 +253,7 @@ def _ecdsa(name: str, digest: hashes.HashAlgorithm, octets: int) -> Algorithm:
         r, s = (int.from_bytes(half, "big") for half in (signature[:octets], signature[octets:]))
         key.verify(utils.encode_dss_signature(r, s), signed, kind)
 
-    return Algorithm(name, sign, verify)
+    return Algorithm(name, sign, verify, bool(repeatable.deterministic_signing))
 
 
 _CURVES: dict[type, Algorithm] = {
@@ -264,11 +266,13 @@ _PS256 = Algorithm(
     "PS256",
     lambda key, signed: key.sign(signed, _PSS, hashes.SHA256()),
     lambda key, signature, signed: key.verify(signature, signed, _PSS, hashes.SHA256()),
+    repeats=False,  # the salt
 )
 _EDDSA = Algorithm(
     "EdDSA",
     lambda key, signed: key.sign(signed),
     lambda key, signature, signed: key.verify(signature, signed),
+    repeats=True,
 )
 
 

@@ -56,11 +56,15 @@ def read_revocation_list(
     """
     crl = _parse(content, source)
     _check_extensions(crl, source)
-    if crl.next_update_utc is None:
+    try:
+        issuer, next_update = crl.issuer, crl.next_update_utc
+        serials = frozenset(entry.serial_number for entry in crl)
+    except Exception:  # read only now, and the library may raise nearly anything
+        raise ValueError(f"{source}: the list's issuer, dates or entries are malformed") from None
+    if next_update is None:
         raise ValueError(f"{source}: the list does not say when the next one comes")
-    serials = frozenset(entry.serial_number for entry in crl)
-    found = RevocationList(source, crl.issuer, crl.next_update_utc.timestamp(), serials, crl)
-    named = [one for one in authorities if one.subject == crl.issuer]
+    found = RevocationList(source, issuer, next_update.timestamp(), serials, crl)
+    named = [one for one in authorities if one.subject == issuer]
     if named and not any(found.is_signed_by(one) for one in named):
         raise ValueError(f"{source}: the list is not signed by the CA that it names")
     return found

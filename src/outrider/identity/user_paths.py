@@ -94,18 +94,22 @@ def _path(
         return path
     for authority in path.certificates[1:]:
         hosts = _hosts_only(authority)
+        if isinstance(hosts, Fault):
+            return hosts
         if hosts and not all(_is_below(domain_of(one), hosts) for one in addresses):
             reason = f"the CA may certify for {', '.join(hosts[:3])} only, and says nothing of addresses"
             return Fault(Check.NAME_CONSTRAINTS, reason)
     return path
 
 
-def _hosts_only(authority: x509.Certificate) -> tuple[str, ...]:
+def _hosts_only(authority: x509.Certificate) -> tuple[str, ...] | Fault:
     """The domains for which a CA may certify, if its constraints permit some and say nothing of addresses."""
     try:
         found = authority.extensions.get_extension_for_class(x509.NameConstraints).value
     except x509.ExtensionNotFound:
         return ()
+    except Exception:  # an extension that the verifier had no need to look at
+        return Fault(Check.MALFORMED, "an extension of a CA on the path is malformed")
     permitted = found.permitted_subtrees or []
     if any(isinstance(one, x509.RFC822Name) for one in permitted):
         return ()  # the verifier has seen to it

@@ -11,13 +11,13 @@ Times are seconds since the epoch and come from the caller. Lists go by ``name@d
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from outrider.config.schema import Config
 from outrider.model.address import Address, parse_address
 from outrider.tables.database import Database, Row, make_missing, open_store
+from outrider.tables.seal_key import keep_seal_key, seal_key
 from outrider.tables.serial_thread import SerialThread
 
 FILE = Path("lists") / "lists.sqlite"
@@ -117,12 +117,8 @@ class ListStore:
         self._database = database
         with database.transaction():
             make_missing(database, _TABLES)
-            # Whoever comes first makes the key; all workers and nodes then have the same.
-            database.execute(
-                "INSERT INTO list_keys VALUES ('seal', ?) ON CONFLICT DO NOTHING", (secrets.token_hex(32),)
-            )
-        rows = database.execute("SELECT value FROM list_keys WHERE name = 'seal'")
-        self.key = bytes.fromhex(str(rows[0][0]))
+            keep_seal_key(database, "list_keys")
+        self.key = seal_key(database, "list_keys")
 
     def close(self) -> None:
         """Give the database up."""

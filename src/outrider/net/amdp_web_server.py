@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from outrider.holding.web import IPAddress, WebResponse, WebService
+from outrider.holding.web import GoneMeanwhile, IPAddress, WebResponse, WebService
 from outrider.net.amdp_web_request import (
     BAD_REQUEST,
     METHODS,
@@ -180,6 +180,8 @@ class AmdpWebServer:
             await response.prepare(request)
             if request.method != "HEAD":
                 await self._copy(stream, response, given.length)
+        except GoneMeanwhile:
+            raise ConnectionError("it was withdrawn or has expired while it was sent") from None
         finally:
             close = getattr(stream, "aclose", None)
             if close is not None:

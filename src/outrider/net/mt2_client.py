@@ -20,13 +20,14 @@ from outrider.delivery.interface import Hop, Job
 from outrider.delivery.mt2_assembly import OutgoingObjects
 from outrider.identity.mt2_identity import Mt2IdentityFailure
 from outrider.identity.server_tls import TlsRefusal
+from outrider.model.message import MessageId
 from outrider.model.result import DeliveryResult, Kind
 from outrider.net.client_settings import loop_time
 from outrider.net.dialling import Destination
 from outrider.net.mt2_callers import Caller
 from outrider.net.mt2_connection import Mt2Connection
 from outrider.net.mt2_opening import Mt2ClientParts, Mt2Opening, judged, suffices
-from outrider.net.mt2_results import PeerView, transfer_results
+from outrider.net.mt2_results import PeerView, is_final, transfer_results
 from outrider.protocols.mt2.codes import WRONG_OFFSET
 from outrider.protocols.mt2.events import TransferEnded
 from outrider.protocols.mt2.status import TransferState, TransferStatus, read_status
@@ -144,19 +145,21 @@ class Mt2ClientConnection:
             assembled = await self._parts.assembler.assemble(job, self._server)
             results = dict(assembled.results)
             for objects in assembled.transfers:
-                results.update(await self._transfer(objects))
+                results.update(await self._transfer(job.message.id, objects))
         except OSError:
             # Of the spool: the network's failures reach us through the core.
             result = self._view.result(Kind.DEFERRED, "4.3.0", UNREADABLE)
             return dict.fromkeys(job.recipients, result)
         return results
 
-    async def _transfer(self, objects: OutgoingObjects) -> dict[int, DeliveryResult]:
+    async def _transfer(self, message: MessageId, objects: OutgoingObjects) -> dict[int, DeliveryResult]:
         held = await self._held(objects)
         ended = await self._carry(objects, held)
         if held and ended.result is not None and ended.result.code == WRONG_OFFSET:
             # What it had when we asked is gone.
             ended = await self._carry(objects, {})
+        if ended.result is not None and is_final(ended.result):
+            self._parts.assembler.answered(message, objects, self._server)
         return transfer_results(self._view, objects, ended)
 
     async def _carry(self, objects: OutgoingObjects, held: Mapping[str, int]) -> TransferEnded:

@@ -37,6 +37,11 @@ _OF_THE_SESSION: Final = frozenset(
 """Refusals that say nothing of the message, only of this session or of this attempt: it waits."""
 
 
+def is_final(said: Result) -> bool:
+    """Whether the answer to a transfer will be the same at the next attempt."""
+    return said.is_ok or not (said.is_transient or said.code in _OF_THE_SESSION)
+
+
 @dataclass(frozen=True, slots=True)
 class PeerView:
     """The peer as results name it."""
@@ -53,7 +58,7 @@ class PeerView:
         text = f"{said.code} {said.text or codes.text_of(said.code)}"
         if said.is_ok:
             return self.result(Kind.DELIVERED, _with_class(status_of(said), "2"), text)
-        if said.is_transient or said.code in _OF_THE_SESSION:
+        if not is_final(said):
             return self.result(Kind.DEFERRED, _with_class(status_of(said), "4"), text)
         return self.result(Kind.FAILED, _with_class(status_of(said), "5"), text)
 

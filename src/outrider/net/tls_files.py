@@ -117,7 +117,7 @@ def _read_chain(path: Path) -> tuple[x509.Certificate, ...]:
         raise TlsConfigError(path, "it holds no PEM certificate", remedy)
     try:
         return tuple(x509.load_pem_x509_certificates(content))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise TlsConfigError(path, "a certificate in it is damaged", remedy) from None
 
 

@@ -97,6 +97,7 @@ def lies(now: int) -> tuple[Lie, ...]:
         ),
         Lie("AMDP-Attachments", "an invoice that is not there", fetched, invoice, told=True),
         Lie("AMDP-Mail-Class", "government, to be let in", envelope, government),
+        Lie("AMDP-Mail-Class", "government, to pay nothing", dropped, government, to=CAROL),
         Lie("AMDP-Language", "Klingon", fetched, {"language": "tlh"}),
         Lie("AMDP-Encoding", "UTF-7, to be misread", fetched, {"encoding": "UTF-7"}),
         Lie("AMDP-Date", "ten days ahead, to be on top", fetched, {"date": far}),

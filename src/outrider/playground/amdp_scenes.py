@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 import time
 from email.message import EmailMessage
@@ -18,6 +16,7 @@ from outrider.message.dates import format_date
 from outrider.model.address import Domain, parse_address
 from outrider.playground.amdp_liar import liar
 from outrider.playground.amdp_lies import CAROL, NORA
+from outrider.playground.film import FILM_SIZE, ends_in, film
 from outrider.playground.held_pages import HeldPage, Page, link_in
 from outrider.playground.people import POSTAGE
 from outrider.playground.scenes import Scene
@@ -31,7 +30,6 @@ from outrider.runtime.postage_parts import open_ledger
 OLGA, NEWS = "olga@alpha.example", "news@alpha.example"
 DAVE, ERIN, TELLER = "dave@beta.example", "erin@gamma.example", "teller@bank.example"
 MIB = 1_048_576
-_LARGE = 20 * MIB
 _SOON_S = 12
 
 
@@ -103,10 +101,9 @@ async def _called_back(stage: Stage, site: str) -> str:
 
 async def large_file(stage: Stage) -> Outcome:
     """A large file for two people: it moves once, to the one who wants it."""
-    title = f"{_LARGE // MIB} MiB, for who wants it"
+    title = f"{FILM_SIZE // MIB} MiB, for who wants it"
     outcome = Outcome(title, False, "no envelope came", OLGA, "carol and dave")
-    film = await asyncio.to_thread(_film)
-    outcome.id = await stage.submit(film, OLGA, CAROL, DAVE)
+    outcome.id = await stage.submit(film(OLGA, CAROL, DAVE), OLGA, CAROL, DAVE)
     wanted = await stage.arrival("beta", CAROL, "The film")
     other = await stage.arrival("beta", DAVE, "The film")
     if wanted is None or other is None:
@@ -115,7 +112,7 @@ async def large_file(stage: Stage) -> Outcome:
     envelopes = wanted.stat().st_size + other.stat().st_size
     fetched = stage.internet.folder / "film.eml"
     done = await _fetch(stage, wanted, "--output", str(fetched))
-    whole = fetched.exists() and await asyncio.to_thread(_ends_in, fetched, film)
+    whole = fetched.exists() and await asyncio.to_thread(ends_in, fetched, film(OLGA, CAROL, DAVE))
     states = {one.recipient: one.state for one in await _copies(stage, outcome.id)}
     good = whole and states == {CAROL: CopyState.RETRIEVED, DAVE: CopyState.AUTHENTICATED}
     size = fetched.stat().st_size if fetched.exists() else 0
@@ -123,22 +120,6 @@ async def large_file(stage: Stage) -> Outcome:
         f"two envelopes, {envelopes} octets; carol fetched {size} octets, as told; dave: 0, it waits for him"
     )
     return outcome.now_is(verdict if good else f"{states} {done.get('text', '')}", good=good)
-
-
-def _film() -> bytes:
-    """A message with a large attachment, written by hand: the library would take its time."""
-    content = hashlib.shake_128(b"a film").digest(_LARGE)
-    fields = (
-        f"From: {OLGA}\r\nTo: {CAROL}, {DAVE}\r\nSubject: The film\r\nMIME-Version: 1.0\r\n"
-        "Content-Type: video/mp4\r\nContent-Transfer-Encoding: base64\r\n"
-        'Content-Disposition: attachment; filename="film.mp4"\r\n\r\n'
-    )
-    return fields.encode() + base64.encodebytes(content).replace(b"\n", b"\r\n")
-
-
-def _ends_in(path: Path, sent: bytes) -> bool:
-    """Below the fields that a host has added, every octet is as it was sent."""
-    return path.read_bytes().endswith(sent)
 
 
 async def _fetch(stage: Stage, envelope: Path, *more: str) -> dict[str, Any]:

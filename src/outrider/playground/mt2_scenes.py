@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from outrider.extensions.asking import FRESH_S
 from outrider.extensions.base import SETTING_KEPT_S, setting_key
 from outrider.extensions.choices import Waiting
-from outrider.extensions.desk import FRESH_S
 from outrider.extensions.oids import VCARD
 from outrider.gateway.ride_along import RideAlong, open_ride_along
 from outrider.identity.seals import Handover, Sealer

@@ -50,8 +50,14 @@ action = "route"
 when = {{ login = ["olga", "news"] }}
 value = "amdp"
 
+[limits]
+message_size = 300_000_000
+
 [amdp.outgoing.classes]
 "news@alpha.example" = "Agent::Bulk"
+
+[amdp.postage]
+vouched_by = ["amdp-mis.bank.example:{AMDP_PORT}"]
 
 [amdp.postage.accounts]
 "beta.example" = "alpha:{POSTAGE}"
@@ -84,6 +90,9 @@ accept = {{ "*" = "", "*::Bulk::*" = "0.001" }}
 
 [amdp.postage]
 provider = "ledger"
+
+[amdp.classification]
+services = ["https://amdp-mis.bank.example:{AMDP_PORT}"]
 
 [partners.bank]
 sender_domains = ["bank.example", "branch.bank.example"]

@@ -15,6 +15,7 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any, TypeVar
 
+from outrider.playground.film import Pieces
 from outrider.playground.internet import Internet
 from outrider.playground.people import PASSWORD, Laptop
 from outrider.playground.site import PRIVATE_PORT, SMTP_PORT, SUBMISSION_PORT, Site
@@ -72,14 +73,16 @@ class Stage:
 
     # -- handing in --------------------------------------------------------------------------------
 
-    async def submit(self, message: EmailMessage | bytes, sender: str, *recipients: str) -> str:
+    async def submit(self, message: EmailMessage | bytes | Pieces, sender: str, *recipients: str) -> str:
         """Send through alpha's submission port, as any mail client would; the queue id.
 
         The login is the part before the @. Raises Refused when alpha says no.
         """
         return await asyncio.to_thread(self._submit, message, sender, recipients)
 
-    def _submit(self, message: EmailMessage | bytes, sender: str, recipients: tuple[str, ...]) -> str:
+    def _submit(
+        self, message: EmailMessage | bytes | Pieces, sender: str, recipients: tuple[str, ...]
+    ) -> str:
         alpha = self.site("alpha").plan
         with smtplib.SMTP(
             alpha.address, SUBMISSION_PORT, local_hostname="laptop.alpha.example", timeout=_CONNECT_LIMIT_S
@@ -87,6 +90,8 @@ class Stage:
             client.starttls(context=self._trust())
             client.ehlo()
             client.login(sender.partition("@")[0], PASSWORD)
+            if not isinstance(message, EmailMessage | bytes):
+                return transact(client, sender, recipients, message, [])
             octets = octets_of(message)
             wide = not "".join((sender, *recipients)).isascii() or not octets.split(b"\r\n\r\n")[0].isascii()
             options = ["SMTPUTF8", "BODY=8BITMIME"] if wide else ["BODY=8BITMIME"]
@@ -232,7 +237,11 @@ async def patiently(look: Callable[[], Awaitable[_Found | None]]) -> _Found | No
 
 
 def transact(
-    client: smtplib.SMTP, sender: str, recipients: tuple[str, ...], octets: bytes, options: list[str]
+    client: smtplib.SMTP,
+    sender: str,
+    recipients: tuple[str, ...],
+    octets: bytes | Pieces,
+    options: list[str],
 ) -> str:
     """MAIL, RCPT, DATA; the queue id. smtplib's own sendmail() does not give the final reply back.
 
@@ -244,10 +253,19 @@ def transact(
     for recipient in recipients:
         expect(client.rcpt(recipient), 250)
     try:
-        reply = client.data(octets)
+        reply = client.data(octets) if isinstance(octets, bytes) else _data(client, octets)
     except smtplib.SMTPDataError as refused:
         reply = (refused.smtp_code, _octets(refused.smtp_error))
     return expect(reply, 250).rsplit(" ", 1)[-1].strip()
+
+
+def _data(client: smtplib.SMTP, pieces: Pieces) -> tuple[int, bytes]:
+    """DATA of what is too large for smtplib, which would copy it three times. Raises Refused."""
+    expect(client.docmd("DATA"), 354)
+    assert client.sock is not None, "it has just been heard"
+    for piece in pieces():
+        client.sock.sendall(piece)
+    return client.docmd(".")
 
 
 def expect(reply: tuple[int, bytes], code: int) -> str:

@@ -18,6 +18,8 @@ from outrider.policy.conditions import Condition
 from outrider.policy.overlap import exclude_each_other, implies, is_literal, never_holds
 from outrider.policy.policy import CompiledPolicy
 from outrider.policy.rules import MPC, STAGES, CompiledRule
+from outrider.trust.kinds import BLOCKING, VOUCHING, about
+from outrider.trust.subjects import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +179,16 @@ def _announced_late(rule: CompiledRule, _: tuple[CompiledRule, ...], __: Surroun
         yield Finding("not-announced", rule, (), text)
 
 
-_BLOCKING = {"block-file", "dnsbl", "rhsbl", "issuer", "block-broker"}
-_VOUCHING = {"vouch-file", "dnswl", "rhswl", "vbr", "vouch-broker"}
 _SUPPLIED_BY = {
-    "client.listed": {"block-file", "dnsbl", "block-broker"},
-    "client.vouched": {"vouch-file", "dnswl", "vouch-broker"},
-    "sender.domain.listed": {"block-file", "rhsbl", "block-broker"},
-    "sender.domain.vouched": {"vouch-file", "rhswl", "vbr", "vouch-broker"},
-    "trust.listed": _BLOCKING,
-    "trust.vouched": _VOUCHING,
-    "trust.score": _BLOCKING | _VOUCHING,
+    "client.listed": about(Role.CLIENT, BLOCKING),
+    "client.vouched": about(Role.CLIENT, VOUCHING),
+    "sender.domain.listed": about(Role.DOMAIN, BLOCKING),
+    "sender.domain.vouched": about(Role.DOMAIN, VOUCHING),
+    "trust.listed": BLOCKING,
+    "trust.vouched": VOUCHING,
+    "trust.score": BLOCKING | VOUCHING,
 }
+"""The kinds of lists without which a fact is never known."""
 
 
 def _nobody_supplies(

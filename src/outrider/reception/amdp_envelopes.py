@@ -130,6 +130,7 @@ class EnvelopeDesk:
             self.clock(),
             paid=PAYS_ANY if pays else 0,
             recent=0,  # counted with all workers' by `admit`
+            vouched=self.rules.asks_services,  # it may be: who vouches is asked after the call-back
             known=standing is Standing.ALLOWED,
         )
         match judge(self.report, asked):

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from outrider.extensions.desk import Desk
 from outrider.extensions.interface import ExtensionMessage, HopFacts
-from outrider.gateway.mapping import mt2_to_smtp
+from outrider.gateway.mapping import rendered
 from outrider.gateway.visible import header_section
 from outrider.message.objects.envelope import (
     ENVELOPE_TYPE,
@@ -119,7 +119,7 @@ class Mt2MailReception(Mt2SessionReception):
         if busy is not None:
             return busy
         if request.offset:
-            kept = self._book.partials.find(transfer.key) if transfer.peer else None
+            kept = self._book.partials.find(transfer.key, session) if transfer.peer else None
             if kept is None or len(kept.octets) != request.offset:
                 return err(codes.WRONG_OFFSET)
             transfer.octets = kept.octets
@@ -215,6 +215,7 @@ class Mt2MailReception(Mt2SessionReception):
         self._judged[transfer] = judged
         transfer.mail = mail
         self._go_on(transfer)
+        await self._read_saved(transfer)
         if not envelope.objects:
             return ObjectAnswer(await self._take_alone(transfer))
         said = (
@@ -244,7 +245,7 @@ class Mt2MailReception(Mt2SessionReception):
         """With what came before the connection broke, if it is the same envelope (MT2-18b)."""
         if not transfer.peer:
             return
-        kept = self._book.partials.find(transfer.key)
+        kept = self._book.partials.find(transfer.key, transfer.session)
         if kept is None:
             return
         if kept.digest != transfer.digest:
@@ -253,6 +254,27 @@ class Mt2MailReception(Mt2SessionReception):
         self._book.partials.take(transfer.key)
         transfer.go_on_with(kept)
         self._observer.transfer_resumed(transfer.session, transfer.id, transfer.size)
+
+    async def _read_saved(self, transfer: Transfer) -> None:
+        """What this server's predecessor had of the body comes once more, from a file."""
+        saved, parts, entry = self._book.partials.saved, transfer.saved, transfer.entry(PartKind.BODY)
+        transfer.saved = None
+        if saved is None or parts is None:
+            return
+        if entry is not None and parts.body_size:
+            self.begin_body(transfer, entry)
+            pieces = saved.body(parts)
+            try:
+                while transfer.state is Course.OPEN:
+                    piece = await asyncio.to_thread(next, pieces, b"")
+                    waiting = self.body_octets(transfer, piece) if piece else None
+                    if waiting is not None:
+                        await waiting
+                    if not piece:
+                        break
+            except OSError:
+                self._drop_held(transfer, entry)
+        saved.forget(transfer.key)
 
     # --- headers and body -----------------------------------------------------------------------------------
 
@@ -287,10 +309,10 @@ class Mt2MailReception(Mt2SessionReception):
         mail = transfer.mail
         if mail is None:
             raise AssertionError("headers before an envelope")
-        transfer.parsed = parsed
+        transfer.fields = None if parsed is None else rendered(parsed)
         decision: Decision = HEADERS_TAKEN
-        if parsed is not None and not self._waits_for_mime:
-            decision = self._mail.headers(mail, mt2_to_smtp(parsed, _NO_BODY))
+        if transfer.fields is not None and not self._waits_for_mime:
+            decision = self._mail.headers(mail, transfer.fields.section(_NO_BODY))
         if isinstance(decision, Reply) and transfer.entry(PartKind.BODY) is not None:
             return self._settled(transfer, _headers_answer(transfer, decision))
         return self._headers_later(transfer, decision)
@@ -340,12 +362,8 @@ class Mt2MailReception(Mt2SessionReception):
         if body.digest() != entry.sha256:
             return err(codes.WRONG_DIGEST)
         objects = _objects_of(transfer, body.prefix, has_body=True)
-        follows = body.size > len(body.prefix)
         try:
-            if transfer.parsed is not None:
-                section = mt2_to_smtp(transfer.parsed, body.prefix, body_follows=follows)
-            else:
-                section = header_section(objects, transfer.envelope, body_follows=follows)
+            section = _section(transfer, objects, transfer.envelope, follows=body.size > len(body.prefix))
         except ObjectError as error:
             return _invalid(error)
         is_clean, is_ascii = body.is_clean(section), body.is_ascii and section.isascii()
@@ -361,7 +379,7 @@ class Mt2MailReception(Mt2SessionReception):
             raise AssertionError("nothing to take without an envelope")
         objects = _objects_of(transfer, b"", has_body=False)
         try:
-            section = header_section(objects, envelope)
+            section = _section(transfer, objects, envelope, follows=False)
         except ObjectError as error:
             return _invalid(error)
         text = _report_text(envelope)
@@ -502,8 +520,9 @@ class Mt2MailReception(Mt2SessionReception):
         if found is not None:
             said = results.remembered_results(found.recipients)
             return TransferStatus(await self._outcome(found), recipients=said)
-        here = self._book.under_way((peer, transfer)) or self._book.partials.find((peer, transfer))
-        if here is None or here.envelope is None or (here.mail is None and here.message_id is None):
+        here = self._book.under_way((peer, transfer)) or self._book.partials.find((peer, transfer), session)
+        is_begun = here is not None and (here.mail or here.message_id or here.saved)
+        if here is None or here.envelope is None or not is_begun:
             return TransferStatus(TransferState.UNKNOWN)
         return TransferStatus(TransferState.RECEIVING, here.held())
 
@@ -549,6 +568,17 @@ def _held_of(transfer: Transfer, entry: ObjectEntry) -> int:
     if entry is transfer.entry(PartKind.HEADERS):
         return len(transfer.headers)
     return 0 if transfer.body is None else transfer.body.size
+
+
+def _section(
+    transfer: Transfer, objects: MessageObjects, envelope: LayeredEnvelope, *, follows: bool
+) -> bytes:
+    """What the message is to SMTP, of the fields that were read already where they can be. Raises
+    ObjectError."""
+    if transfer.fields is None:
+        return header_section(objects, envelope, body_follows=follows)
+    prefix = objects.body_prefix if objects.has_body else _NO_BODY
+    return transfer.fields.section(prefix, body_follows=follows)
 
 
 def _objects_of(transfer: Transfer, prefix: bytes, *, has_body: bool) -> MessageObjects:

@@ -2,8 +2,9 @@
 
 A body is written down while it arrives, in the spool's own folder of bodies, under no message's name yet: one
 that is given up is removed, and one whose connection broke is kept open here, with the state of its digest,
-so that the rest can be appended. What is kept so is this process's alone: a restart removes it as it removes
-every body that no message names, and the peer, which asks STAT, begins anew.
+so that the rest can be appended. A server that ends in order saves what it has (`mt2_saved`); after a crash
+the spool removes it, as it removes every body that no message names, and the peer, which asks STAT, begins
+anew.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from outrider.gateway.mapping import MAX_BODY_PREFIX, split_body
-from outrider.message.objects.envelope import ENVELOPE_TYPE, LayeredEnvelope, ObjectEntry, Part
+from outrider.gateway.mapping import MAX_BODY_PREFIX, Rendered, split_body
+from outrider.message.objects.envelope import (
+    ENVELOPE_TYPE,
+    LayeredEnvelope,
+    ObjectEntry,
+    Part,
+    read_envelope,
+)
 from outrider.message.objects.errors import ObjectError
-from outrider.message.objects.headers import HeadersObject
 from outrider.model.content import Body, InlineBody
 from outrider.model.message import MessageId
 from outrider.protocols.mt2.codes import Result
@@ -25,6 +31,7 @@ from outrider.reception.assembling import MailTransaction
 from outrider.reception.committing import KeptBody
 from outrider.reception.interface import Session
 from outrider.reception.mt2_interface import PartKind
+from outrider.reception.mt2_saved import Parts, SavedPartials
 from outrider.wire.line_ends import LineEndCheck
 
 MOST_PARTIALS = 64
@@ -117,8 +124,13 @@ class ArrivingBody:
         """SHA-256 of what came."""
         return self._hash.digest()
 
+    @property
+    def first(self) -> bytes:
+        """What came up to the end of the MIME fields, or of them."""
+        return self._first if self.prefix is None else self.prefix
+
     async def finish(self) -> Body:
-        """Durable, or in memory."""
+        """What is behind the MIME fields: durable, or in memory."""
         if self.stream is not None:
             return await self.stream.finish()
         return InlineBody(self._held[0] if len(self._held) == 1 else b"".join(self._held))
@@ -157,10 +169,12 @@ class Transfer:
     """Of recipients that were not taken, by position from 1."""
     mail: MailTransaction | None = None
     headers: bytearray = field(default_factory=bytearray)
-    parsed: HeadersObject | None = None
-    """What the headers say; None where they are encrypted, or not there."""
+    fields: Rendered | None = None
+    """What the headers say to SMTP and to rules; None where they are encrypted, or not there."""
     headers_complete: bool = False
     body: ArrivingBody | None = None
+    saved: Parts | None = None
+    """What came before this server was restarted: the body lies in a file yet."""
     _entries: dict[PartKind, ObjectEntry] = field(default_factory=dict)
     message_id: MessageId | None = None
     """Of the partial transfer that this one goes on with: its body was begun under that name."""
@@ -191,12 +205,18 @@ class Transfer:
         found = {ENVELOPE_TYPE: len(self.octets)}
         for kind, size in (
             (PartKind.HEADERS, len(self.headers)),
-            (PartKind.BODY, 0 if self.body is None else self.body.size),
+            (PartKind.BODY, self._body_size),
         ):
             entry = self.entry(kind)
             if entry is not None:
                 found[entry.media_type] = size
         return found
+
+    @property
+    def _body_size(self) -> int:
+        if self.body is not None:
+            return self.body.size
+        return 0 if self.saved is None else self.saved.body_size
 
     @property
     def size(self) -> int:
@@ -224,6 +244,7 @@ class Transfer:
     def go_on_with(self, kept: Transfer) -> None:
         """The connection broke amid this transfer: what had come by then is ours (MT2-18b)."""
         self.headers, self.body, self.message_id = kept.headers, kept.body, kept.message_id
+        self.saved = kept.saved
         if self.mail is None or self.body is None:
             return
         if self.body.stream is not None:
@@ -243,8 +264,9 @@ class Transfer:
 class TransferBook:
     """All transfers of one process: those under way, and those that broke off. It outlives a reload."""
 
-    def __init__(self, resume_for: float, space: int) -> None:
-        self.partials = Partials(resume_for, space)
+    def __init__(self, resume_for: float, space: int, saved: SavedPartials | None = None) -> None:
+        """`saved`: None where nothing outlives this process."""
+        self.partials = Partials(resume_for, space, saved)
         self._by_session: dict[str, dict[str, Transfer]] = {}
         self._by_key: dict[Key, Transfer] = {}
 
@@ -289,17 +311,35 @@ class _Kept:
 class Partials:
     """What is kept of transfers whose connection broke, bounded in number and size (MT2-18b)."""
 
-    def __init__(self, resume_for: float, space: int) -> None:
+    def __init__(self, resume_for: float, space: int, saved: SavedPartials | None = None) -> None:
+        self.saved = saved
         self._resume_for = resume_for
         self._space = space
         self._kept: dict[Key, _Kept] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._going: set[asyncio.Task[None]] = set()
 
-    def find(self, key: Key) -> Transfer | None:
-        """What is kept of a transfer."""
+    def find(self, key: Key, session: Session) -> Transfer | None:
+        """What is kept of a transfer that `session` asks about."""
         kept = self._kept.get(key)
-        return None if kept is None else kept.transfer
+        if kept is not None:
+            return kept.transfer
+        return None if self.saved is None else self._recalled(self.saved, key, session)
+
+    def _recalled(self, saved: SavedPartials, key: Key, session: Session) -> Transfer | None:
+        """From before the restart."""
+        parts = saved.find(key)
+        if parts is None:
+            return None
+        found = Transfer(session, parts.id, parts.peer, Course.ENDED, octets=parts.envelope, saved=parts)
+        found.headers = bytearray(parts.headers)
+        found.digest = hashlib.sha256(parts.envelope).digest()
+        try:
+            found.is_about(read_envelope(parts.envelope))
+        except ObjectError:
+            saved.forget(key)
+            return None
+        return found
 
     def keep(self, transfer: Transfer) -> bool:
         """Keep it, and let older ones go where they are too many; False when it is itself too large."""
@@ -328,12 +368,14 @@ class Partials:
         return sum(kept.size for kept in self._kept.values())
 
     def take(self, key: Key) -> Transfer | None:
-        """Go on with it: it is the caller's now."""
+        """Go on with it: it is the caller's now, with the file that it may lie in."""
         kept = self._kept.pop(key, None)
         return None if kept is None else kept.transfer
 
     def forget(self, key: Key) -> None:
         """Remove it with its body."""
+        if self.saved is not None:
+            self.saved.forget(key)
         kept = self._kept.pop(key, None)
         if kept is not None:
             self._abandon((kept.transfer,))
@@ -358,11 +400,30 @@ class Partials:
                 task.add_done_callback(self._going.discard)
 
     async def close(self) -> None:
-        """Give up all: the server ends."""
+        """Give up all: the server ends. What can be is saved for its successor."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for key in list(self._kept):
-            self.forget(key)
+            if self.saved is None:
+                self.forget(key)
+            else:
+                await self._save(self.saved, self._kept.pop(key))
         if self._going:
             await asyncio.wait(self._going)
+
+    async def _save(self, saved: SavedPartials, kept: _Kept) -> None:
+        transfer, body = kept.transfer, kept.transfer.body
+        until = saved.now() + kept.until - asyncio.get_running_loop().time()
+        octets, headers = transfer.octets, bytes(transfer.headers)
+        size = 0 if body is None else body.size
+        parts = Parts(transfer.peer, transfer.id, until, octets, headers, size)
+        first = b"" if body is None else body.first
+        try:
+            rest = None if body is None else await body.finish()
+            if size == len(first) + (0 if rest is None else rest.size):
+                await asyncio.to_thread(saved.save, parts, first, rest)
+        except OSError:
+            pass  # its sender begins anew
+        finally:
+            self._abandon((transfer,))

@@ -93,6 +93,8 @@ class RouteTable:
         self._local: dict[str, _Entry] = {}
         self._found: dict[str, Routed] = {}
         """Answers already given, by domain; emptied when they are many."""
+        self._detours: dict[tuple[str, str], Routed] = {}
+        """The same for a recipient's own route and his domain."""
         for key, route in config.routes.items():
             self._add(key, route)
         self._lists: dict[str, frozenset[str]] = {}
@@ -177,7 +179,7 @@ class RouteTable:
         """The way for one recipient. Never raises: mail whose stored route is unreadable waits."""
         domain = recipient.address.domain
         if recipient.route:
-            return self._detour(recipient.route, domain)
+            return self._remembered_detour(recipient.route, domain)
         if domain in self._lists and list_address(recipient.address.local, self._lists[domain]) is not None:
             return Routed(LIST_WAY, domain, self._delivery.concurrency)
         if self._addresses and (entry := self._addresses.get(recipient.address.key)) is not None:
@@ -242,6 +244,15 @@ class RouteTable:
                 "smtp", host, self._smtp_port, literal, tls=self._default_tls, chosen_by_operator=False
             )
         return _Entry(way, self._default_tls, self._delivery.concurrency, 0.0)
+
+    def _remembered_detour(self, route: str, domain: str) -> Routed:
+        routed = self._detours.get((route, domain))
+        if routed is None:
+            routed = self._detour(route, domain)
+            if len(self._detours) >= MAX_FOUND:
+                self._detours.clear()
+            self._detours[route, domain] = routed
+        return routed
 
     def _detour(self, route: str, domain: str) -> Routed:
         try:

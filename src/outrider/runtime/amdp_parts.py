@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from outrider.delivery.interface import EnvelopeWatch, FreshMail, LocalTransport
-from outrider.delivery.reports import Reporting
-from outrider.dns.resolver import DnsResolver
 from outrider.extensions.postage_office import PostageOffice
 from outrider.holding.facility.exchangers import DnsExchangers
-from outrider.holding.facility.expiry import Caretaker
+from outrider.holding.facility.guesses import MissCounts
 from outrider.holding.pages.retrieval import RetrievalPages
 from outrider.holding.policies.published_policy import published_report
 from outrider.holding.postage.provider_interface import Payer, PostageProvider
@@ -24,14 +19,11 @@ from outrider.maillog.incoming_log import IncomingLog
 from outrider.maillog.postage_log import PostageLog
 from outrider.maillog.subscriptions_log import SubscriptionsLog
 from outrider.model.address import parse_domain
-from outrider.model.message import Leased
 from outrider.protocols.amdp.report import PolicyReport
-from outrider.reception.amdp_envelopes import EnvelopeDesk
 from outrider.reception.ids import id_maker
-from outrider.reception.interface import Reception
-from outrider.reception.parts import SubmissionDesk
 from outrider.runtime import incoming_parts, subscription_parts
 from outrider.runtime.amdp_checks import own_reports
+from outrider.runtime.amdp_entry import AmdpParts, AmdpSurroundings, LateFreshMail
 from outrider.runtime.amdp_web_parts import make_web_caller
 from outrider.runtime.assembly import Assembly
 from outrider.runtime.gateway_parts import make_envelope_desk, make_mail_side, make_submission_desk
@@ -39,77 +31,20 @@ from outrider.runtime.holding_parts import HoldingSurroundings, make_held_store,
 from outrider.runtime.incoming_parts import make_arrivals, make_incoming
 from outrider.runtime.joining import Core, utc_offset
 from outrider.runtime.listing import make_mailing
-from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.mis_parts import make_information_service, make_policy_directory
 from outrider.runtime.postage_parts import PostageHouse, PostageParts
-
-
-class LateFreshMail:
-    """Delivery from memory, for those that are made before the queue manager is."""
-
-    def __init__(self) -> None:
-        self.target: FreshMail | None = None
-
-    def take(self, leased: Sequence[Leased]) -> None:
-        """See `FreshMail`."""
-        if self.target is None:
-            raise AssertionError("mail is made before anything delivers it")
-        self.target.take(leased)
-
-
-@dataclass(frozen=True, slots=True)
-class AmdpSurroundings:
-    """What AMDP needs of the rest of the server."""
-
-    resolver: DnsResolver
-    lookup: DnsLookup
-    reporting: Reporting
-    reception: Callable[[], Reception]
-    """The one in use."""
-
-
-@dataclass(slots=True)
-class AmdpParts:
-    """What the present settings make of AMDP; nothing at all where it is off."""
-
-    transports: dict[str, LocalTransport] = field(default_factory=dict)
-    services: tuple[WebService, ...] = ()
-    """For the HTTPS listeners."""
-    envelopes: EnvelopeDesk | None = None
-    submissions: SubmissionDesk | None = None
-    watch: EnvelopeWatch | None = None
-    caretaker: Caretaker | None = None
-    background: tuple[Callable[[], Awaitable[None]], ...] = ()
-    closing: tuple[Callable[[], Awaitable[None]], ...] = ()
-    _tasks: list[asyncio.Future[None]] = field(default_factory=list)
-
-    def start(self) -> None:
-        """Begin what goes on by itself."""
-        if self.caretaker is not None:
-            self.caretaker.start()
-        self._tasks = [asyncio.ensure_future(one()) for one in self.background]
-
-    async def stop(self) -> None:
-        """End it, when others have taken over."""
-        if self.caretaker is not None:
-            await self.caretaker.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def aclose(self) -> None:
-        """Break off calls under way; when nothing uses these parts any more."""
-        for one in self.closing:
-            await one()
 
 
 class AmdpHouse:
     """Lives as long as the server: stores, each opened when it is first needed."""
 
-    def __init__(self, assembly: Assembly, core: Core, owner: str) -> None:
+    def __init__(
+        self, assembly: Assembly, core: Core, owner: str, misses: MissCounts, fresh: LateFreshMail
+    ) -> None:
         """`owner` names this worker and its spool."""
         self.core = core
         self.owner = owner
+        self.misses = misses
         self.side = make_mail_side(assembly)
         self.held = make_held_store(assembly)
         self.arrivals = make_arrivals(assembly)
@@ -123,8 +58,7 @@ class AmdpHouse:
             PostageLog(voices.emitter, voices.metrics),
             SubscriptionsLog(voices.emitter, voices.metrics),
         )
-        self.fresh = LateFreshMail()
-        """To be told of the queue manager."""
+        self.fresh = fresh
         self.office: tuple[Assembly, PostageOffice] | None = None
         core.extensions.postage = self._postage_of
 
@@ -244,6 +178,7 @@ class _Joining:
             owner=house.owner,
             payer=payer,
             exchangers=DnsExchangers(around.lookup),
+            misses=house.misses,
         )
         holding = make_holding(self._assembly, surroundings, house.held)
         made.transports |= holding.transports

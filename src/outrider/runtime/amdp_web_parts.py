@@ -11,7 +11,8 @@ from outrider.net.amdp_web_targets import AddressLookup
 from outrider.net.dialling import Dialling
 from outrider.net.tls_context import ServerTls
 from outrider.routing.private_addresses import address_guard
-from outrider.runtime.assembly import Assembly, ListenerPlan
+from outrider.runtime.assembly import Assembly
+from outrider.runtime.listener_plans import ListenerPlan
 
 
 def make_web_server(
@@ -38,4 +39,7 @@ def make_web_caller(assembly: Assembly, lookup: AddressLookup) -> AmdpWebCaller:
         Dialling(config.amdp.incoming.timeout, config.net.source_address, config.net.source_address6),
     )
     incoming = config.amdp.incoming
-    return AmdpWebCaller(parts, CallerSettings(timeout_s=incoming.timeout, concurrency=incoming.concurrency))
+    settings = CallerSettings(
+        timeout_s=incoming.timeout, concurrency=incoming.concurrency, progress_s=incoming.timeout
+    )
+    return AmdpWebCaller(parts, settings)

@@ -34,7 +34,7 @@ def read_pem_chain(path: Path) -> tuple[bytes, ...]:
         certificates = x509.load_pem_x509_certificates(path.read_bytes())
     except OSError as error:
         raise CertificateFileError(f"{path}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise CertificateFileError(f"{path}: holds no PEM certificates") from None
     return tuple(one.public_bytes(Encoding.DER) for one in certificates)
 

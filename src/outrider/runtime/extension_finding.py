@@ -12,9 +12,9 @@ from importlib.metadata import EntryPoint, entry_points
 from outrider.config.schema import Config
 from outrider.extension_state.choices import ExtensionStoreThread, StoredChoices
 from outrider.extension_state.store import ExtensionStore
-from outrider.extensions.desk import Place, set_up
 from outrider.extensions.interface import GROUP, Extension
 from outrider.extensions.registry import Available, Registry, RegistryError
+from outrider.extensions.setting_up import Place, set_up
 from outrider.extensions.shipped import shipped
 
 

@@ -53,12 +53,6 @@ def make_envelope_desk(
     return EnvelopeDesk(rules, report, side.holders, shares, time.time)
 
 
-def announces_envelopes(assembly: Assembly, protocol: str) -> bool:
-    """Whether a listener of that protocol takes envelopes: `ServerSettings.amdp` (AMDP-5a)."""
-    amdp = assembly.config.amdp
-    return protocol == "smtp" and "img" in amdp.roles and amdp.policy.amdp_share > 0
-
-
 def make_submission_desk(assembly: Assembly, side: MailSide) -> OutgoingGateway | None:
     """For `ReceptionParts.submissions`; None without the roles omg and mhf. Raises OutgoingSettingsError,
     ReceptionSettingsError and, for the scanner, WayError and ValueError."""

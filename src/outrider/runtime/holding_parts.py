@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outrider.delivery.interface import FreshMail, LocalTransport
 from outrider.delivery.reports import Reporting
@@ -13,7 +13,7 @@ from outrider.holding.facility.envelope_watch import EnvelopeWatch
 from outrider.holding.facility.exchangers import Exchangers
 from outrider.holding.facility.expiry import Caretaker, Caretaking
 from outrider.holding.facility.facility_pages import HeldPages
-from outrider.holding.facility.guesses import Guesses
+from outrider.holding.facility.guesses import Guesses, MissCounts
 from outrider.holding.facility.held_errands import ErrandMaker, ErrandRunner, RunnerParts
 from outrider.holding.facility.held_records import CopyIds
 from outrider.holding.facility.held_store import open_held_store
@@ -59,6 +59,8 @@ class HoldingSurroundings:
     exchangers: Exchangers | None = None
     """For [amdp.holding] only_contacted: `holding.facility.exchangers.DnsExchangers`."""
     clock: Callable[[], float] = time.time
+    misses: MissCounts = field(default_factory=MissCounts)
+    """What was asked about in vain, of which a reload forgets nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +117,16 @@ def make_holding(assembly: Assembly, around: HoldingSurroundings, store: HeldThr
             clock,
             settings.hook,
             around.payer,
+            assembly.config.spool.lease,
         )
     )
+    watch = EnvelopeWatch(store, maker, around.observer, clock)
+    review = lambda: watch.review(around.spool)  # noqa: E731
     is_host = holder_names(assembly)
     parts = FacilityParts(
         store,
         maker,
-        Guesses(settings.guesses_per_minute),
+        Guesses(settings.guesses_per_minute, around.misses),
         around.observer,
         is_host,
         around.exchangers if settings.only_contacted else None,
@@ -140,13 +145,14 @@ def make_holding(assembly: Assembly, around: HoldingSurroundings, store: HeldThr
             new_ids=new_copy_ids,
             check_room=around.spool.check_room,
             payer=around.payer,
+            vouched_by=frozenset(map(str.lower, amdp.postage.vouched_by)),
         )
     )
     return Holding(
         transports={"amdp-hold": hold},
         facility=Facility(parts),
         pages=HeldPages(parts, clock),
-        watch=EnvelopeWatch(store, maker, around.observer, clock),
-        caretaker=Caretaker(Caretaking(store, maker, runner, around.observer, clock)),
+        watch=watch,
+        caretaker=Caretaker(Caretaking(store, maker, runner, around.observer, clock, review)),
         is_host=is_host,
     )

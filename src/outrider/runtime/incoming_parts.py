@@ -175,7 +175,7 @@ def make_incoming(assembly: Assembly, around: Surroundings, arrivals: Arrivals) 
     fetch = FetchTransport(
         FetchParts(
             around.caller, arrivals, around.spool, around.reception, making, abuse, around.observer,
-            around.clock, assembly.config.hostname, lambda: secrets.token_hex(6),
+            around.clock, assembly.config.hostname, lambda: secrets.token_hex(6), questions.refund,
             max(1, settings.concurrency - 1),  # the last connection is for call-backs
         )
     )  # fmt: skip

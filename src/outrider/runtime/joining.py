@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from outrider.delivery.clock import SystemClock
 from outrider.delivery.interface import (
@@ -25,6 +25,7 @@ from outrider.delivery.local import local_transports
 from outrider.delivery.maildir import UniqueNames
 from outrider.delivery.mt2_assembler import Mt2Assembler, OutgoingExtensions
 from outrider.delivery.mt2_departure import Departure
+from outrider.delivery.mt2_kept import KeptTransfers
 from outrider.delivery.mt2_sealing import MessageSealer
 from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.reports import Reporting, reporting_for
@@ -67,7 +68,6 @@ from outrider.net.tls import TlsTimes
 from outrider.net.tls_context import ServerTls
 from outrider.protocols.qmtp.events import QmtpLimits
 from outrider.protocols.smtp.server_settings import ServerSettings
-from outrider.reception.amdp_envelopes import EnvelopeDesk
 from outrider.reception.ids import id_maker
 from outrider.reception.lookups import FactSource
 from outrider.reception.parts import ReceptionParts, SubmissionDesk
@@ -76,15 +76,20 @@ from outrider.reception.settings import ReceptionSettings
 from outrider.routing.mail_exchangers import Ourselves
 from outrider.routing.private_addresses import address_guard
 from outrider.runtime.amtp_checks import mail_codes
-from outrider.runtime.assembly import Assembly, ListenerPlan, login_limits
+from outrider.runtime.assembly import Assembly
 from outrider.runtime.extension_parts import Extensions, list_commands, with_extensions
-from outrider.runtime.gateway_parts import announces_envelopes, make_handing_in
+from outrider.runtime.listener_plans import ListenerPlan
 from outrider.runtime.listing import make_list_gate, make_list_store, make_mailing, with_lists
+from outrider.runtime.login_parts import login_limits
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.private_files import write_private
 from outrider.runtime.services_seen import ServicesSeen
 from outrider.runtime.trust_parts import trust_source
 from outrider.spool.interface import Spool
+
+if TYPE_CHECKING:
+    from outrider.holding.outgoing.handing_in import HandingIn
+    from outrider.reception.amdp_envelopes import EnvelopeDesk
 
 _ALPN = {
     "amtp": (b"amtp",),
@@ -258,9 +263,24 @@ def make_rules(assembly: Assembly, core: Core, lookup: DnsLookup, amdp: AmdpDeli
         ),
         envelopes=amdp.watch,
         departure=Departure(
-            message_sealer(assembly), wanted=config.mt2.hidden_part, handed_in=make_handing_in(assembly)
+            message_sealer(assembly), wanted=config.mt2.hidden_part, handed_in=_handing_in(assembly)
         ),
     )
+
+
+def _handing_in(assembly: Assembly) -> HandingIn | None:
+    """How mail goes to a facility of AMDP that is another server."""
+    if not assembly.config.amdp.roles:
+        return None
+    from outrider.runtime.gateway_parts import make_handing_in
+
+    return make_handing_in(assembly)
+
+
+def _announces_envelopes(assembly: Assembly, protocol: str) -> bool:
+    """`ServerSettings.amdp`: whether a listener of that protocol takes AMDP's envelopes (AMDP-5a)."""
+    amdp = assembly.config.amdp
+    return protocol == "smtp" and "img" in amdp.roles and amdp.policy.amdp_share > 0
 
 
 def message_sealer(assembly: Assembly) -> MessageSealer | None:
@@ -270,14 +290,14 @@ def message_sealer(assembly: Assembly) -> MessageSealer | None:
 
 
 def mt2_assembler(
-    assembly: Assembly, extensions: OutgoingExtensions, paths: SealPaths
+    assembly: Assembly, extensions: OutgoingExtensions, paths: SealPaths, kept: KeptTransfers
 ) -> Mt2Assembler | None:
     """What makes objects of mail that leaves by MT2 (MT2-28a). `paths` judge the seals of objects that come
-    back from SMTP (MT2-28b)."""
+    back from SMTP (MT2-28b); `kept` remembers what would not be made alike a second time."""
     sealer = message_sealer(assembly)
     if sealer is None:
         return None
-    return Mt2Assembler(sealer, time.time, assembly.mt2_keys.header_certificates, extensions, paths)
+    return Mt2Assembler(sealer, time.time, assembly.mt2_keys.header_certificates, extensions, paths, kept)
 
 
 def services_spoken(assembly: Assembly, core: Core) -> tuple[ServiceSending, ...]:
@@ -358,7 +378,7 @@ def make_smtp_service(
         lmtp=plan.settings.protocol == "lmtp",
         tls_offered=plan.tls == "starttls",
         auth_after_tls=plan.auth and plan.tls == "starttls",
-        amdp=announces_envelopes(assembly, plan.settings.protocol),
+        amdp=_announces_envelopes(assembly, plan.settings.protocol),
     )
     return SmtpService(
         protocol=plan.settings.protocol,

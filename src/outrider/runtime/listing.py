@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from outrider.config.schema import Config
 from outrider.delivery.interface import LocalTransport
 from outrider.lists.mailing import Mailing
 from outrider.lists.observer import ListsObserver
@@ -18,10 +19,11 @@ from outrider.lists.store import ListStoreThread, open_list_store
 from outrider.lists.transport import CommandReader, ListTransport, Moderate, NotNow
 from outrider.lists.transport import Parts as ListParts
 from outrider.lists.vacation import vacation_settings
+from outrider.model.address import Domain
 from outrider.model.message import MessageId
 from outrider.runtime.assembly import Assembly
 from outrider.runtime.control import CommandRefused, NoServer, call
-from outrider.runtime.subscription_names import subscription_root
+from outrider.runtime.on_demand import speaks_amdp
 
 NewId = Callable[[float], MessageId]
 _ANSWERING = ("maildir", "pipe")
@@ -78,8 +80,17 @@ def make_mailing(assembly: Assembly, new_id: NewId, utc_offset: Callable[[float]
         assembly.routes,
         new_id,
         utc_offset,
-        lambda domain: subscription_root(config, domain),
+        _subscription_roots(config),
     )
+
+
+def _subscription_roots(config: Config) -> Callable[[Domain], str]:
+    """For `Mailing.subscriptions`: below which address a domain's pages lie; "" where there are none."""
+    if not speaks_amdp(config):
+        return lambda _domain: ""
+    from outrider.runtime.subscription_names import subscription_root
+
+    return lambda domain: subscription_root(config, domain)
 
 
 def moderation(data_dir: Path) -> Moderate:

@@ -17,13 +17,8 @@ from typing import Protocol
 from outrider.maillog.emitter import Emitter, Level, Value
 from outrider.net.shared_counts import CountRow
 from outrider.runtime.channel import SupervisorLink, Word
-from outrider.runtime.control import (
-    ControlServer,
-    Handler,
-    open_control,
-    socket_path,
-    worker_socket_path,
-)
+from outrider.runtime.control import Handler, socket_path, worker_socket_path
+from outrider.runtime.control_server import ControlServer, open_control
 from outrider.runtime.group import GroupCommands
 from outrider.runtime.roster import Roster, Standing
 from outrider.runtime.service_manager import notify
@@ -75,6 +70,8 @@ class Membership(Protocol):
     """This worker's row in the counts of connections that all share; None when alone."""
     lanes: CountRow | None
     """The same for slots of delivery."""
+    guesses: CountRow | None
+    """The same for ids of AMDP that were asked about and are not to be had."""
     marks: Mapping[str, Value]
     """Fields for each line of the log."""
 
@@ -126,6 +123,7 @@ class Alone:
     restarts = 0
     connections: CountRow | None = None
     lanes: CountRow | None = None
+    guesses: CountRow | None = None
 
     def __init__(self, adopts: tuple[int, ...] = ()) -> None:
         self.adopts = adopts
@@ -195,6 +193,7 @@ class Post:
     """The server's control socket, shared by all workers."""
     connections: CountRow
     lanes: CountRow
+    guesses: CountRow
     roster: Roster
 
 
@@ -211,6 +210,7 @@ class Member:
         self.adopts = post.adopts
         self.connections: CountRow | None = post.connections
         self.lanes: CountRow | None = post.lanes
+        self.guesses: CountRow | None = post.guesses
         self.marks: Mapping[str, Value] = {"worker": post.number}
 
     def failed(self, reason: str) -> None:

@@ -40,11 +40,7 @@ def make_mt2_identities(
 ) -> Mt2Identities:
     """The service for these settings."""
     validation = assembly.config.mt2.validation
-    partners = [
-        PartnerCas(one.hosts.covers, one.sender_domains.covers, assembly.amtp.partner_stores[one.name])
-        for one in assembly.amtp.partners.entries
-        if one.name in assembly.amtp.partner_stores
-    ]
+    partners = partner_cas(assembly)
     if not validation.delegation:
         return Mt2Identities(Mt2Peers(assembly.ca_stores, assembly.mt2_identities, None, partners))
     directory = _directory(assembly, lookup) if "ldap" in validation.delegation else None
@@ -61,6 +57,15 @@ def make_mt2_identities(
     lookups = DelegationLookups(ways, limits, time.time, observer)
     peers = Mt2Peers(assembly.ca_stores, assembly.mt2_identities, lookups, partners)
     return Mt2Identities(peers, lookups, directory)
+
+
+def partner_cas(assembly: Assembly) -> list[PartnerCas]:
+    """The CAs that vouch for the hosts of one partner each."""
+    return [
+        PartnerCas(one.hosts.covers, one.sender_domains.covers, assembly.amtp.partner_stores[one.name])
+        for one in assembly.amtp.partners.entries
+        if one.name in assembly.amtp.partner_stores
+    ]
 
 
 def _directory(assembly: Assembly, lookup: DnsLookup) -> LdapDirectory:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
+from outrider.delivery.mt2_assembler import Mt2Assembler
+from outrider.delivery.mt2_kept import KeptTransfersOnDisk, open_transfer_store
 from outrider.extensions.interface import ExtensionMessage
 from outrider.identity.mt2_peers import Mt2Peers
 from outrider.identity.seal_paths import PeerPaths
 from outrider.maillog.mt2_log import Mt2Log
 from outrider.net.client_settings import SmtpClientParts
 from outrider.net.mt2_callers import Callers
+from outrider.net.mt2_observer import Mt2Observer
 from outrider.net.mt2_opening import Mt2ClientParts
 from outrider.net.mt2_server import Mt2Service
 from outrider.net.tls import TlsTimes
@@ -23,16 +27,19 @@ from outrider.protocols.mt2.options import Offer
 from outrider.reception.ids import id_maker
 from outrider.reception.mt2_interface import Mt2Reception
 from outrider.reception.mt2_reception import Mt2MailReception, Mt2Parts
+from outrider.reception.mt2_saved import FOLDER, SavedPartials
 from outrider.reception.mt2_settings import Mt2ReceptionSettings
 from outrider.reception.mt2_trace import TraceChecker
 from outrider.reception.mt2_transfers import TransferBook
 from outrider.reception.parts import ReceptionParts
 from outrider.reception.reception import MailReception
 from outrider.reception.settings import ReceptionSettings
-from outrider.runtime.assembly import Assembly, ListenerPlan
+from outrider.runtime.assembly import Assembly
 from outrider.runtime.extension_parts import make_post
-from outrider.runtime.joining import Core, mt2_assembler, utc_offset
+from outrider.runtime.joining import Core, message_sealer, mt2_assembler, utc_offset
+from outrider.runtime.listener_plans import ListenerPlan
 from outrider.runtime.listing import make_mailing
+from outrider.runtime.mt2_identities import partner_cas
 
 ALPN: Final = (b"mt2",)
 SEAL_THREADS: Final = 2
@@ -47,16 +54,22 @@ class Mt2World:
         self._core = core
         self.log = Mt2Log(core.voices.emitter, core.voices.metrics)
         self.callers = Callers()
-        self._book = TransferBook(mt2.resume_for, mt2.partial_space)
+        config, folder = assembly.config, assembly.data_dir
+        saved = SavedPartials(folder / FOLDER, mt2.resume_for, time.time)
+        self._book = TransferBook(mt2.resume_for, mt2.partial_space, saved)
         self._sealing = ThreadPoolExecutor(SEAL_THREADS, "seals")
+        self._kept = KeptTransfersOnDisk(
+            lambda: open_transfer_store(config, folder), time.time, config.delivery.max_age
+        )
 
     async def give_up_partials(self) -> None:
-        """The server ends: nothing is kept to be resumed (MT2-18b)."""
+        """The server ends: what broke off is saved for the next one (MT2-18b)."""
         await self._book.partials.close()
 
     def close(self) -> None:
-        """Wait for seals that are being verified."""
+        """Wait for seals that are being verified, and for what is being written down."""
         self._sealing.shutdown(cancel_futures=True)
+        self._kept.close()
 
     def reception(
         self, assembly: Assembly, mail: MailReception, parts: ReceptionParts, peers: Mt2Peers
@@ -113,7 +126,7 @@ class Mt2World:
         """What our own sessions work with; None without a certificate to seal mail with."""
         mt2, sealer = assembly.config.mt2, assembly.mt2_keys.sealer
         desk = self._core.extensions.of(assembly).desk
-        assembler = mt2_assembler(assembly, desk, PeerPaths(peers))
+        assembler = mt2_assembler(assembly, desk, PeerPaths(peers), self._kept)
         if sealer is None or assembler is None:
             return None
         duplex = mt2.full_duplex and any(one.settings.protocol == "mt2" for one in assembly.listeners)
@@ -137,6 +150,23 @@ class Mt2World:
             callers=self.callers if duplex else None,
             observer=self.log,
         )
+
+
+def trial_parts(assembly: Assembly, common: SmtpClientParts, observer: Mt2Observer) -> Mt2ClientParts | None:
+    """For a session that tries a link and carries nothing else; None without a certificate to seal with."""
+    sealer, seals = assembly.mt2_keys.sealer, message_sealer(assembly)
+    if sealer is None or seals is None:
+        return None
+    return Mt2ClientParts(
+        common=common,
+        peers=Mt2Peers(assembly.ca_stores, assembly.mt2_identities, None, partner_cas(assembly)),
+        assembler=Mt2Assembler(seals, time.time),
+        new_session_id=lambda: secrets.token_hex(6),
+        wanted=Offer(),
+        signer=sealer.signer,
+        limits=session_limits(assembly),
+        observer=observer,
+    )
 
 
 def session_limits(assembly: Assembly) -> Limits:

@@ -12,11 +12,11 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from outrider.delivery.interface import ConnectFailed, Connection, Hop, Job, RequirementUnmet
+from outrider.delivery.interface import ConnectFailed, Connection, Dialler, Hop, Job, RequirementUnmet
 from outrider.delivery.next_hops import HopPlanner
 from outrider.delivery.plan import Plan
 from outrider.delivery.service_hops import ServiceSending
@@ -35,6 +35,9 @@ from outrider.model.result import DeliveryResult, Kind
 from outrider.net.amtp_client import AmtpConnection, AmtpDialler
 from outrider.net.client_observer import SilentClientObserver
 from outrider.net.client_settings import SmtpClientSettings
+from outrider.net.mt2_client import Mt2Dialler
+from outrider.net.mt2_observer import SilentMt2Observer
+from outrider.net.mt2_opening import Mt2ClientParts
 from outrider.net.smtp_client import SmtpDialler
 from outrider.routing.partners import PartnerEntry
 from outrider.routing.private_addresses import address_guard
@@ -44,6 +47,7 @@ from outrider.runtime.ca_files import read_pem_chain
 from outrider.runtime.host_view import see_host
 from outrider.runtime.joining import ourselves
 from outrider.runtime.lookup import DnsLookup
+from outrider.runtime.mt2_parts import trial_parts
 
 _OUTBOUND = {
     "any": "nothing is demanded of mail to it",
@@ -51,6 +55,7 @@ _OUTBOUND = {
     "verify": "mail to it needs TLS and a proven server",
     "mutual": "mail to it needs TLS and proof on both sides",
     "amtp": "mail to it goes by AMTP alone",
+    "mt2": "mail to it goes by MT2 alone",
 }
 
 
@@ -85,6 +90,17 @@ class _Ear(SilentClientObserver):
         self.identity, self.proven = identity, proven
 
 
+class _Mt2Ear(SilentMt2Observer):
+    """The same of MT2's sessions."""
+
+    def __init__(self, ear: _Ear) -> None:
+        self._ear = ear
+
+    def server_judged(self, remote: str, identity: str, proven: bool) -> None:
+        """Who it is."""
+        self._ear.identity, self._ear.proven = identity, proven
+
+
 @dataclass(slots=True)
 class PartnerTrial:
     """One run."""
@@ -93,13 +109,21 @@ class PartnerTrial:
     settings: TrialSettings
     resolver: DnsResolver
     _ear: _Ear = field(default_factory=_Ear)
+    _smtp: SmtpDialler = field(init=False)
+    _mt2: Mt2ClientParts | None = field(init=False)
+    """None: we have no certificate to seal mail with."""
+
+    def __post_init__(self) -> None:
+        assembly = self.assembly
+        self._smtp = SmtpDialler(SmtpClientSettings.of(assembly.config), assembly.client_tls, self._ear)
+        self._mt2 = trial_parts(assembly, self._smtp.parts, _Mt2Ear(self._ear))
 
     async def lines(self) -> AsyncIterator[AcceptanceLine]:
         """What is found, in order; ends at the first thing without which nothing further can be tried."""
         entry = self.settings.entry
         terms = f"{_OUTBOUND[entry.outbound.channel]}; its own must come by {entry.inbound} ({entry.mode})"
         yield AcceptanceLine("terms", "ok", terms)
-        plan = await self._plan()
+        plan = await self._plan(self._way_of_mail())
         if plan is None or not plan.hops:
             yield self._no_way(plan)
             return
@@ -108,24 +132,46 @@ class PartnerTrial:
             yield one
         line, connection = await self._connect(plan.hops)
         yield line
-        if connection is None:
-            return
-        try:
-            for one in self._denials(connection):
+        if connection is not None:
+            try:
+                for one in self._denials(connection):
+                    yield one
+                if self.settings.send:
+                    yield await self._send(connection)
+            finally:
+                await connection.close()
+        if plan.hops[0].protocol != "mt2":
+            async for one in self._by_mt2_as_well():
                 yield one
-            if self.settings.send:
-                yield await self._send(connection)
-        finally:
+
+    async def _by_mt2_as_well(self) -> AsyncIterator[AcceptanceLine]:
+        """A session with the partner's MT2 server, where there is one and mail to it goes by another way."""
+        way = self._way_of_mail()
+        if self._mt2 is None or not isinstance(way, MxWay):
+            return
+        is_used = "mt2" in way.channel.protocols
+        only = replace(way.channel, protocols=("mt2",), stays=frozenset({"mt2"}))
+        plan = await self._plan(replace(way, channel=only))
+        if plan is None or not plan.hops:
+            return
+        line, connection = await self._connect(plan.hops)
+        if connection is not None:
             await connection.close()
+        result = "note" if line.result == "bad" and not is_used else line.result
+        yield replace(line, subject="mt2 connection", result=result)
 
     # -- the way ---------------------------------------------------------------------------------------
 
-    async def _plan(self) -> Plan | None:
-        """The hops; None where the recipient's mail does not go to a host at all."""
-        assembly = self.assembly
-        way = assembly.routes.find(Recipient(self.settings.recipient)).way
-        if not isinstance(way, HostWay | MxWay):
+    def _way_of_mail(self) -> HostWay | MxWay | None:
+        """None where the recipient's mail does not go to a host at all."""
+        way = self.assembly.routes.find(Recipient(self.settings.recipient)).way
+        return way if isinstance(way, HostWay | MxWay) else None
+
+    async def _plan(self, way: HostWay | MxWay | None) -> Plan | None:
+        """The hops of a way."""
+        if way is None:
             return None
+        assembly = self.assembly
         net = assembly.config.net
         around = Surroundings(
             DnsLookup(self.resolver),
@@ -134,8 +180,11 @@ class PartnerTrial:
             ourselves(assembly),
             random.SystemRandom().random,
         )
-        amtp = ServiceSending("amtp", assembly.config.amtp.port, NoMemory())
-        spoken = (amtp,) if assembly.client_tls.own else ()
+        spoken = []
+        if assembly.client_tls.own:
+            spoken.append(ServiceSending("amtp", assembly.config.amtp.port, NoMemory()))
+        if self._mt2 is not None:
+            spoken.append(ServiceSending("mt2", assembly.config.mt2.port, NoMemory()))
         return await HopPlanner(around, spoken).plan(way, self.settings.recipient.domain, self._envelope())
 
     def _no_way(self, plan: Plan | None) -> AcceptanceLine:
@@ -173,13 +222,15 @@ class PartnerTrial:
 
     async def _connect(self, hops: Sequence[Hop]) -> tuple[AcceptanceLine, Connection | None]:
         """A session with the first address that gives one."""
-        smtp = SmtpDialler(SmtpClientSettings.of(self.assembly.config), self.assembly.client_tls, self._ear)
-        amtp = AmtpDialler(smtp.parts)
+        smtp = self._smtp
+        spoken: dict[str, Dialler] = {"amtp": AmtpDialler(smtp.parts)}
+        if self._mt2 is not None:
+            spoken["mt2"] = Mt2Dialler(self._mt2)
         failed: DeliveryResult | None = None
         for hop in hops:
             if hop.protocol == "qmtp":
                 continue
-            dialler = amtp if hop.protocol == "amtp" else smtp
+            dialler = spoken.get(hop.protocol, smtp)
             for address in hop.addresses:
                 try:
                     return self._connected(await dialler.connect(hop, address))
@@ -198,7 +249,7 @@ class PartnerTrial:
 
     def _not_connected(self, result: DeliveryResult) -> AcceptanceLine:
         text = f"{result.status} {result.text}" + (f" ({result.remote})" if result.remote else "")
-        if result.code == 504:
+        if result.code == 504 or result.status in ("4.7.0", "4.7.8"):
             remedy = "the partner does not believe us: see the lines above, and the partner's own log"
         elif result.status == "4.7.5":
             remedy = "compare the entry's `hosts` and CA set with what the partner uses; invite anew"

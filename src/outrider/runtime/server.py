@@ -15,7 +15,6 @@ import gc
 import json
 import os
 import random
-import socket
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -33,20 +32,11 @@ from outrider.delivery.sharing import LaneSharing
 from outrider.dns.resolver import DnsResolver
 from outrider.extension_state.office import ExtensionOffice
 from outrider.maillog.emitter import Emitter, Level
-from outrider.net.accept_turns import AcceptTurns
-from outrider.net.amdp_web_server import AmdpWebServer
-from outrider.net.amtp_server import AmtpServer
-from outrider.net.http_server import HttpService
-from outrider.net.listener import Listener, ProtocolFactory
-from outrider.net.mt2_server import Mt2Server, Mt2Service
-from outrider.net.qmtp_server import QmtpServer
-from outrider.net.smtp_server import SmtpServer
-from outrider.net.tls_files import TlsConfigError
 from outrider.reception.ids import id_maker
 from outrider.reception.lookups import FactSource
-from outrider.runtime.amdp_parts import AmdpHouse, AmdpParts, AmdpSurroundings
-from outrider.runtime.amdp_web_parts import make_web_server, web_tls
-from outrider.runtime.assembly import Assembly, ListenerPlan, assemble
+from outrider.runtime.amdp_entry import AmdpEntry, AmdpParts, AmdpSurroundings
+from outrider.runtime.assembly import Assembly, assemble
+from outrider.runtime.certificate_watch import CertificateWatch
 from outrider.runtime.commands import Commands
 from outrider.runtime.control import CommandRefused, Row
 from outrider.runtime.extension_parts import extension_commands, make_office, make_post
@@ -54,17 +44,15 @@ from outrider.runtime.joining import (
     Core,
     ProtocolDialler,
     Voices,
-    listener_settings,
     make_core,
-    make_qmtp_service,
     make_reception,
     make_reporting,
     make_rules,
-    make_smtp_service,
     make_sources,
     reception_parts,
     utc_offset,
 )
+from outrider.runtime.listening import Behind, Health, Listening, Sockets
 from outrider.runtime.listing import make_mailing
 from outrider.runtime.lookup import DnsLookup
 from outrider.runtime.membership import Alone, Hooks, Membership
@@ -72,7 +60,6 @@ from outrider.runtime.memory import MemoryGauge
 from outrider.runtime.mt2_identities import Mt2Identities, make_mt2_identities
 from outrider.runtime.mt2_parts import Mt2World
 from outrider.runtime.private_files import write_private
-from outrider.runtime.revocation_files import RevocationFileError
 from outrider.runtime.sharing import WorkerLanes
 from outrider.spool.factory import open_spool
 from outrider.spool.interface import Counts, Recovery, Spool, SpoolError
@@ -81,14 +68,10 @@ from outrider.spool.sharded import ShardedSpool
 SESSION_GRACE_S = 30.0
 """For sessions and deliveries under way to end after SIGTERM; service managers usually wait 90 s."""
 PURGE_INTERVAL_S = 600.0
-EXPIRY_WARNING_INTERVAL_S = 86_400.0
 GC_THRESHOLD = 20_000
 """Container objects made and not yet freed before the youngest generation is looked at."""
 COUNT_INTERVAL_S = 2.0
 """How old the queue counts of a scrape may be."""
-
-Sockets = dict[int, socket.socket]
-"""Listening sockets by the listener's number in the file."""
 
 
 class Server:
@@ -113,18 +96,10 @@ class Server:
         """The start has come to its end."""
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._listeners: dict[str, Listener] = {}
-        self._smtp: dict[str, SmtpServer] = {}
-        self._qmtp: dict[str, QmtpServer] = {}
-        self._mt2: dict[str, Mt2Server] = {}
-        self._amdp: dict[str, AmdpWebServer] = {}
-        self._http: list[HttpService] = []
         self._wake: Callable[[], None] = lambda: None
         self._paused_kept: tuple[str, ...] = ()
         self._keeps_pauses = True
         """Pauses are this server's own, and have to outlive it."""
-        self._warned_of_expiry_at = 0.0
-        self._told_of_list_at: dict[str, float] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._started_at = time.time()
         self._counts = Counts(0, 0, 0)
@@ -173,14 +148,15 @@ class Server:
         stack.push_async_callback(self._stop_amdp)
         self._in_background(self._keep_house())
         stack.push_async_callback(self._end_background)
-        stack.push_async_callback(self._stop_listeners)
-        for plan in assembly.listeners:
-            self._listen(plan)
+        health = Health(self._metrics_of_all, self._why_not_all_ready)
+        self._listening = Listening(self._core, self._sockets, member.workers, health)
+        stack.push_async_callback(self._listening.stop, SESSION_GRACE_S)
+        self._listening.start(self._behind())
         if self._latest is not None:
             self._change_over(*self._latest)
         _calm_collector()
         self.is_ready = True
-        member.ready(emitter, [listener.settings.name for listener in self._listeners.values()])
+        member.ready(emitter, self._listening.names)
         for shard in self._to_adopt:
             self._ask_to_adopt(shard)
 
@@ -257,7 +233,8 @@ class Server:
         self._lookup = DnsLookup(self._resolver)
         self._identities = self._make_identities()
         stack.push_async_callback(self._close_identities)
-        self._amdp_house = AmdpHouse(assembly, core, self._spool_name(self._membership.number))
+        owner = self._spool_name(self._membership.number)
+        self._amdp = AmdpEntry(core, owner, self._membership.guesses)
         self._amdp_parts = self._make_amdp()
         self._rules = make_rules(assembly, core, self._lookup, self._amdp_parts)
         self._dialler = ProtocolDialler(assembly, core.voices)
@@ -274,7 +251,7 @@ class Server:
         )
         self._manager = QueueManager(parts, self._rules)
         self._wake = self._manager.wake
-        self._amdp_house.fresh.target = self._manager
+        self._amdp.fresh.target = self._manager
         self._operations = QueueOperations(core.spool, self._runner(self._rules), core.clock, self._manager)
         running = asyncio.create_task(self._manager.run())
         stack.push_async_callback(self._stop_delivery, running)
@@ -290,7 +267,7 @@ class Server:
         around = AmdpSurroundings(
             self._resolver, self._lookup, make_reporting(assembly), lambda: self._reception
         )
-        return self._amdp_house.parts(assembly, around)
+        return self._amdp.parts(assembly, around)
 
     def _start_control(self, stack: contextlib.AsyncExitStack) -> None:
         member = self._membership
@@ -314,25 +291,6 @@ class Server:
         parts = core.extensions.of(assembly)
         return make_office(assembly, parts, make_post(mailing, core.spool, self._manager))
 
-    def _listen(self, plan: ListenerPlan) -> None:
-        core = self._core
-        listener = Listener(
-            self._sockets[plan.number],
-            self._protocol_factory(plan),
-            listener_settings(plan),
-            core.limits,
-            core.voices.network,
-            self._turns(),
-        )
-        self._listeners[plan.name] = listener
-        listener.start()
-
-    def _turns(self) -> AcceptTurns | None:
-        limits, workers = self._core.limits, self._membership.workers
-        if workers == 1:
-            return None
-        return AcceptTurns(lambda: limits.open, lambda: limits.open_in_all, workers)
-
     def _make_receptions(self) -> None:
         """What takes mail in, and what carries it by MT2, which takes mail in too (MT2-18e)."""
         assembly, world = self._assembly, self._mt2_world
@@ -344,30 +302,16 @@ class Server:
             world.client_parts(assembly, self._dialler.common, self._mt2_reception, peers)
         )
 
-    def _protocol_factory(self, plan: ListenerPlan) -> ProtocolFactory:
-        if plan.settings.protocol == "http":
-            service = HttpService(self._metrics_of_all, self._why_not_all_ready)
-            self._http.append(service)
-            return lambda _connection: service.protocol()
-        if plan.settings.protocol == "qmtp":
-            self._qmtp[plan.name] = QmtpServer(
-                make_qmtp_service(plan, self._assembly, self._core, self._reception)
-            )
-            return self._qmtp[plan.name]
-        if plan.settings.protocol == "mt2":
-            self._mt2[plan.name] = Mt2Server(self._mt2_service(plan))
-            return self._mt2[plan.name]
-        if plan.settings.protocol == "amdp":
-            web = self._core.voices.web
-            services = self._amdp_parts.services
-            self._amdp[plan.name] = make_web_server(plan, self._assembly, services, web)
-            return self._amdp[plan.name]
-        make = AmtpServer if plan.settings.protocol == "amtp" else SmtpServer
-        self._smtp[plan.name] = make(make_smtp_service(plan, self._assembly, self._core, self._reception))
-        return self._smtp[plan.name]
-
-    def _mt2_service(self, plan: ListenerPlan) -> Mt2Service:
-        return self._mt2_world.service(plan, self._assembly, self._mt2_reception, self._identities.peers)
+    def _behind(self) -> Behind:
+        """What sessions meet, of the present settings."""
+        assembly, world = self._assembly, self._mt2_world
+        peers, reception = self._identities.peers, self._mt2_reception
+        return Behind(
+            assembly,
+            self._reception,
+            lambda plan: world.service(plan, assembly, reception, peers),
+            self._amdp_parts.services,
+        )
 
     # -- reload ------------------------------------------------------------------------------------
 
@@ -426,18 +370,7 @@ class Server:
         self._operations.reconfigure(self._runner(self._rules))
         self._sources = make_sources(assembly, core, self._lookup)
         self._make_receptions()
-        for plan in assembly.listeners:
-            if plan.name in self._smtp:
-                self._smtp[plan.name].service = make_smtp_service(plan, assembly, core, self._reception)
-            if plan.name in self._qmtp:
-                self._qmtp[plan.name].service = make_qmtp_service(plan, assembly, core, self._reception)
-            if plan.name in self._mt2:
-                self._mt2[plan.name].service = self._mt2_service(plan)
-            if plan.name in self._amdp:
-                self._amdp[plan.name].services = self._amdp_parts.services
-                self._amdp[plan.name].tls = web_tls(plan, assembly)
-            if plan.name in self._listeners:
-                self._listeners[plan.name].settings = listener_settings(plan)
+        self._listening.change_over(self._behind())
         self._amdp_parts.start()
         self._in_background(self._retire(*old))
 
@@ -462,6 +395,8 @@ class Server:
     # -- housekeeping ------------------------------------------------------------------------------
 
     async def _keep_house(self) -> None:
+        warns = self._membership.number == 1
+        certificates = CertificateWatch(self._core.voices, lambda: self._assembly, warns=warns)
         next_purge = 0.0
         next_look = 0.0
         while True:
@@ -474,46 +409,8 @@ class Server:
                     await self._core.spool.purge(now, now - self._assembly.config.spool.keep_finished)
             if now >= next_look:
                 next_look = now + self._assembly.config.tls.reload_interval
-                self._look_at_certificates(now)
-                self._look_at_revocations(now)
+                certificates.look(now)
             await asyncio.sleep(COUNT_INTERVAL_S)
-
-    def _look_at_certificates(self, now: float) -> None:
-        """Load what was renewed, warn of what ends soon (TLS-7)."""
-        contexts, voices = self._assembly.server_tls, self._core.voices
-        if contexts is None:
-            return
-        try:
-            if contexts.files_changed():
-                contexts.reload()
-                self._assembly.client_tls.reload()
-                voices.emitter.emit(Level.INFO, "certificates_reloaded")
-        except TlsConfigError as error:
-            voices.emitter.emit(Level.ERROR, "certificate_reload_failed", text=str(error))
-        is_speaker = self._membership.number == 1  # one of several warns for all
-        warn = is_speaker and now - self._warned_of_expiry_at >= EXPIRY_WARNING_INTERVAL_S
-        for expiry in contexts.certificate_expiry():
-            ends_at = expiry.not_after.timestamp()
-            voices.metrics.certificate_expiry.labels(str(expiry.path)).set(ends_at)
-            if warn and ends_at - now < self._assembly.config.tls.expiry_warning:
-                self._warned_of_expiry_at = now
-                days = round((ends_at - now) / 86_400, 1)
-                voices.emitter.emit(Level.WARNING, "certificate_expires", file=str(expiry.path), days=days)
-
-    def _look_at_revocations(self, now: float) -> None:
-        """Read lists that were exchanged; say so when one has run out: nothing is proven by its CA then."""
-        files, emitter = self._assembly.revocation_files, self._core.voices.emitter
-        try:
-            if files.files_changed():
-                files.reload()
-                emitter.emit(Level.INFO, "revocations_reloaded", lists=len(files.lists))
-        except RevocationFileError as error:
-            emitter.emit(Level.ERROR, "revocation_reload_failed", text=str(error))
-        for one in files.lists:
-            told = self._told_of_list_at.get(one.source, 0.0)
-            if one.next_update < now and now - told >= EXPIRY_WARNING_INTERVAL_S:
-                self._told_of_list_at[one.source] = now
-                emitter.emit(Level.ERROR, "revocation_list_stale", file=one.source)
 
     def _count(self, what: str) -> float:
         counts = self._counts
@@ -549,9 +446,7 @@ class Server:
             "hostname": self._assembly.config.hostname,
             "up_s": round(time.time() - self._started_at),
             "connections": self._core.limits.open,
-            "listeners": [
-                {"name": name, "connections": listener.open} for name, listener in self._listeners.items()
-            ],
+            "listeners": self._listening.rows(),
             "ready": self._why_not_ready() or "yes",
         }
 
@@ -562,21 +457,13 @@ class Server:
 
     # -- stop --------------------------------------------------------------------------------------
 
-    async def _stop_listeners(self) -> None:
-        """No new connections; sessions finish the transaction they are in."""
-        await asyncio.gather(*(listener.stop(SESSION_GRACE_S) for listener in self._listeners.values()))
-        for service in self._http:
-            await service.stop()
-        for web in self._amdp.values():
-            await web.stop()
-
     async def _stop_delivery(self, running: asyncio.Task[None]) -> None:
         self._keep_paused()
         await self._manager.stop(SESSION_GRACE_S)
         await running
         await self._amdp_parts.aclose()
         await _close_transports(self._rules)
-        await asyncio.to_thread(self._amdp_house.close)
+        await asyncio.to_thread(self._amdp.close)
         await asyncio.to_thread(self._core.lists.close)
         await asyncio.to_thread(self._core.extensions.close)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from outrider.runtime.assembly import Assembly
-from outrider.runtime.control import open_control, socket_path
+from outrider.runtime.control import socket_path
+from outrider.runtime.control_server import open_control
 from outrider.runtime.joining import auth_secret
 from outrider.runtime.membership import Alone
 from outrider.runtime.server import Server

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import socket
+import warnings
 from collections.abc import Callable, Coroutine
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,6 +15,7 @@ from outrider.config.loader import Loaded, load
 from outrider.config.problems import ConfigError, Problem
 from outrider.net.listener_sockets import UNIX_PREFIX, ListenError, inherited_sockets, open_socket
 from outrider.runtime.assembly import Assembly, assemble
+from outrider.runtime.loading import many_modules
 
 
 class StartFailed(Exception):
@@ -29,6 +31,7 @@ def prepare(path: Path) -> tuple[Loaded, Assembly]:
 
 def serve(path: Path) -> None:
     """Run a server until it is asked to stop. Raises StartFailed, with nothing left running."""
+    silence_libraries()
     try:
         loaded, assembly = prepare(path)
         sockets = open_sockets(loaded, assembly)
@@ -36,12 +39,19 @@ def serve(path: Path) -> None:
     except ConfigError as error:
         raise StartFailed(str(error)) from error
     # Loaded before the account changes: the new one may not be able to read where the programs lie.
-    from outrider.runtime import serving
-    from outrider.runtime.worker import Orders
+    with many_modules():
+        from outrider.runtime import serving
+        from outrider.runtime.worker import Orders
 
     runner = _runner_for(assembly)
     drop_privileges(assembly)
     serving.serve(Orders(loaded, assembly, sockets, runner))
+
+
+def silence_libraries() -> None:
+    """No warnings on standard error about what a peer's certificate has in it: it is judged, and the verdict
+    is logged. Each other number in it would be another line, and be remembered for ever."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(outrider|cryptography)\.")
 
 
 def _runner_for(assembly: Assembly) -> Callable[[Callable[[], Coroutine[None, None, None]]], None]:

@@ -94,6 +94,7 @@ class Supervisor:
         self._log = DirectEmitter(form=config.log.format, file=config.log.file, level=config.log.level)
         self._connections = SharedCounts(count)
         self._lanes = SharedCounts(count)
+        self._guesses = SharedCounts(count)
         self._roster = Roster(count)
         self._workers = [Worker(number) for number in range(1, count + 1)]
         self._selector = selectors.DefaultSelector()
@@ -197,6 +198,7 @@ class Supervisor:
             control=self._control,
             connections=self._connections.row(worker.number - 1),
             lanes=self._lanes.row(worker.number - 1),
+            guesses=self._guesses.row(worker.number - 1),
             roster=self._roster,
         )
         run_and_exit(self._orders, self._latest, post)
@@ -279,7 +281,7 @@ class Supervisor:
 
     def _died(self, worker: Worker, how: dict[str, str | int]) -> None:
         pid, worker.pid = worker.pid, 0
-        for counts in (self._connections, self._lanes):
+        for counts in (self._connections, self._lanes, self._guesses):
             counts.clear(worker.number - 1)
         self._note(worker, Standing.DOWN)
         if self._stop_by is not None:

@@ -12,8 +12,9 @@ from typing import Final, NoReturn
 
 from outrider.config.loader import Loaded
 from outrider.runtime.assembly import Assembly
+from outrider.runtime.listening import Sockets
 from outrider.runtime.membership import Member, Post
-from outrider.runtime.server import Server, Sockets
+from outrider.runtime.server import Server
 from outrider.spool.interface import SpoolError
 
 REFUSED: Final = 1

@@ -35,6 +35,8 @@ from outrider.model.mpc import Mpc, MpcError, parse_mpc
 from outrider.model.result import DeliveryResult, Kind
 
 FORMAT = 1
+ITEM_FORMAT = 2
+"""Of items, whose seal also covers number and destination; those of format 1 are read too."""
 _SEAL_OCTETS = 4
 
 T = TypeVar("T")
@@ -167,8 +169,8 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], octets: object, name: str) -> T
         raise Malformed(f"unreadable record: {error}") from None
 
 
-def _check_format(found: int) -> None:
-    if found != FORMAT:
+def _check_format(found: int, wanted: int = FORMAT) -> None:
+    if found != wanted:
         raise Malformed(f"record format {found} is not known")
 
 
@@ -359,7 +361,7 @@ def _transfer_name(peer: str, transfer: str) -> str:
 def encode_item(item: Item) -> bytes:
     """What of an item is not in columns of its own (state, next attempt, destination)."""
     row = (
-        FORMAT,
+        ITEM_FORMAT,
         [
             (
                 status.index,
@@ -376,7 +378,12 @@ def encode_item(item: Item) -> bytes:
         item.lease,
         item.reason,
     )
-    return seal(_encode(row), item.key.message)
+    return seal(_encode(row), item_name(item.key, item.destination))
+
+
+def item_name(key: ItemKey, destination: str) -> str:
+    """What the seal of an item covers beside its record: where it goes must not change unnoticed either."""
+    return f"{key.message}/{key.number} {destination}"
 
 
 def _result_row(result: DeliveryResult) -> ResultRow:
@@ -395,8 +402,7 @@ def decode_item(
     key: ItemKey, destination: str, state: ItemState, next_attempt_at: float, octets: object
 ) -> Item:
     """An item from its columns and record. Raises Malformed."""
-    row = _decode(_item_decoder, octets, key.message)
-    _check_format(row.format)
+    row = _item_row(key, destination, octets)
     return Item(
         key,
         destination,
@@ -414,6 +420,18 @@ def decode_item(
         row.reason,
         row.lease,
     )
+
+
+def _item_row(key: ItemKey, destination: str, octets: object) -> _ItemRecord:
+    try:
+        row, wanted = _decode(_item_decoder, octets, item_name(key, destination)), ITEM_FORMAT
+    except Malformed as error:
+        try:
+            row, wanted = _decode(_item_decoder, octets, key.message), FORMAT
+        except Malformed:
+            raise error from None
+    _check_format(row.format, wanted)
+    return row
 
 
 def check_positions(record: MessageRecord, item: Item) -> None:

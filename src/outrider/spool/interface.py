@@ -83,7 +83,8 @@ class BodyWriter(Protocol):
         ...
 
     async def finish(self) -> Body:
-        """Make the octets durable and give the body to put into `NewMessage.content`."""
+        """The body to put into `NewMessage.content`; `Spool.store` sees to it that it is durable with its
+        message. Raises SpoolUnavailable."""
         ...
 
     async def abandon(self) -> None:
@@ -195,9 +196,10 @@ class Spool(Protocol):
         more) are given only when `solo`, one at a time. Content is attached, lazily readable."""
         ...
 
-    def settle(self, settlement: Settlement) -> Awaitable[None]:
+    def settle(self, settlement: Settlement, *, lease_until: float = 0.0) -> Awaitable[tuple[Leased, ...]]:
         """Record an attempt. The item becomes READY, HELD or DONE; when the message's last item is done its
-        content is removed and `finished_at` set. Raises LeaseLost."""
+        content is removed and `finished_at` set. With `lease_until`, what is due of its new messages comes
+        back leased, as from `store`. Raises LeaseLost."""
         ...
 
     async def renew(self, leases: Iterable[tuple[ItemKey, int]], until: float) -> tuple[ItemKey, ...]:

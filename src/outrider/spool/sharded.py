@@ -183,20 +183,24 @@ class ShardedSpool:
             return leased
         raise NotFound(f"{key.message}/{key.number}: no such item")
 
-    def settle(self, settlement: Settlement) -> Awaitable[None]:
+    def settle(self, settlement: Settlement, *, lease_until: float = 0.0) -> Awaitable[tuple[Leased, ...]]:
         """See `Spool.settle`."""
-        return self._settle_somewhere(settlement)
+        return self._settle_somewhere(settlement, lease_until=lease_until)
 
-    def _settle_somewhere(self, settlement: Settlement) -> Awaitable[None]:
+    def _settle_somewhere(
+        self, settlement: Settlement, *, lease_until: float = 0.0
+    ) -> Awaitable[tuple[Leased, ...]]:
         key, token = settlement.key, settlement.lease
-        done = self._lessor(key).settle(settlement)
+        shard = self._lessor(key)
+        done = shard.settle(settlement, lease_until=lease_until)
         if key not in self._leased and (key, token) != self._suspect:
             return done
 
-        def settled(future: asyncio.Future[None]) -> None:
+        def settled(future: asyncio.Future[tuple[Leased, ...]]) -> None:
             # One that failed may be tried again: its lease is still where it was.
             if not future.cancelled() and future.exception() is None:
                 self._forget(key, token)
+                self._remember(shard, future.result(), lease_until)
 
         ended = asyncio.ensure_future(done)
         ended.add_done_callback(settled)

@@ -131,6 +131,9 @@ class MemorySpool:
         await asyncio.sleep(0)
         self._check_open()
         self._insert(message)
+        return self._lease_new(message, lease_until)
+
+    def _lease_new(self, message: NewMessage, lease_until: float) -> tuple[Leased, ...]:
         if not lease_until:
             return ()
         due = [
@@ -211,11 +214,11 @@ class MemorySpool:
             raise LeaseLost(f"{key.message}/{key.number}: the lease is no longer held")
         return lease
 
-    def settle(self, settlement: Settlement) -> Awaitable[None]:
+    def settle(self, settlement: Settlement, *, lease_until: float = 0.0) -> Awaitable[tuple[Leased, ...]]:
         """Record an attempt with all that it causes, or nothing."""
-        return asyncio.ensure_future(self._settle(settlement))
+        return asyncio.ensure_future(self._settle(settlement, lease_until))
 
-    async def _settle(self, settlement: Settlement) -> None:
+    async def _settle(self, settlement: Settlement, lease_until: float) -> tuple[Leased, ...]:
         await asyncio.sleep(0)
         self._check_open()
         key = settlement.key
@@ -233,6 +236,9 @@ class MemorySpool:
             self._put(item)
         entry.events.extend(settlement.events)
         self._finish(entry, transitions.finish_time(before, settlement))
+        return tuple(
+            one for message in settlement.new_messages for one in self._lease_new(message, lease_until)
+        )
 
     def _finish(self, entry: _Entry, at: float) -> None:
         if all(item.state is ItemState.DONE for item in entry.items.values()):

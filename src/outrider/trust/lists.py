@@ -8,7 +8,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 from outrider.config.schema import Trust, TrustKind, TrustList
 from outrider.model.address import AddressError, parse_domain
-from outrider.trust.subjects import Role, Subject
+from outrider.trust.kinds import ROLES, VOUCHING
+from outrider.trust.subjects import Subject
 
 _ANSWERS = IPv4Network("127.0.0.0/8")
 _ERRORS = IPv4Network("127.255.255.0/24")
@@ -16,21 +17,6 @@ _NOT_BY_DEFAULT = (IPv4Network("127.0.0.1"), IPv4Network("127.255.0.0/16"))
 _MAX_ZONE = 150
 """Octets: an IPv6 address reversed (63) and a dot still fit before it (RFC 1035 section 2.3.4)."""
 
-_ALL_NAMES = frozenset({Role.HOST, Role.DOMAIN})
-_FILE_ROLES = frozenset({Role.CLIENT, Role.HOST, Role.DOMAIN, Role.SENDER})
-_ROLES: dict[str, frozenset[Role]] = {
-    "block-file": _FILE_ROLES,
-    "vouch-file": _FILE_ROLES,
-    "dnsbl": frozenset({Role.CLIENT}),
-    "dnswl": frozenset({Role.CLIENT}),
-    "rhsbl": _ALL_NAMES,
-    "rhswl": _ALL_NAMES,
-    "vbr": frozenset({Role.DOMAIN}),
-    "issuer": frozenset({Role.ISSUER}),
-    "block-broker": frozenset(Role),
-    "vouch-broker": frozenset(Role),
-}
-_VOUCHING = frozenset({"vouch-file", "dnswl", "rhswl", "vbr", "vouch-broker"})
 _PROVEN_ONLY = frozenset({"vbr", "vouch-broker"})
 
 
@@ -59,7 +45,7 @@ class NamedList:
     @property
     def vouches(self) -> bool:
         """Whether a hit speaks for the subject."""
-        return self.kind in _VOUCHING
+        return self.kind in VOUCHING
 
     @property
     def is_file(self) -> bool:
@@ -77,7 +63,7 @@ class NamedList:
         What is vouched for must be authenticated first (RFC 5518 section 1): a name that is merely claimed is
         not asked about.
         """
-        return subject.role in _ROLES[self.kind] and (subject.is_proven or self.kind not in _PROVEN_ONLY)
+        return subject.role in ROLES[self.kind] and (subject.is_proven or self.kind not in _PROVEN_ONLY)
 
     def counts(self, answer: IPv4Address) -> bool:
         """Whether an A record says "listed" (RFC 5782 section 2.3)."""

@@ -32,6 +32,7 @@ def told(report: PolicyReport) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(report, name) for name in report.__slots__} | {
         "smtp_share": report.smtp_share,
         "accept": [[str(one.pattern), one.price] for one in report.accept],
+        "class_services": list(report.class_services),
         "deny": [str(pattern) for pattern in report.deny],
         "unsolicited_hours": [str(hours) for hours in report.unsolicited_hours],
         "unknown": [list(one) for one in report.unknown],
@@ -159,6 +160,8 @@ def reports(draw: st.DrawFn) -> PolicyReport:
         pay_method=draw(lines),
         pay_account=draw(lines),
         pay_currency=draw(st.sampled_from(["USD", "EUR"])),
+        unvouched_price=draw(prices),
+        class_services=draw(st.sampled_from([(), ("class.example", "more.example:8443")])),
         subscribe_synch=draw(st.sampled_from(["", "lists.beta.example"])),
         subscribe_agent=draw(st.sampled_from(["", "agent.beta.example:8443"])),
         accept_next_in=draw(st.integers(0, 10_080)),

@@ -31,10 +31,22 @@ def at(clock: str) -> float:
 @pytest.mark.covers("AMDP-3", "AMDP-11", "AMDP-17")
 @pytest.mark.parametrize("case", CASES["cases"], ids=lambda case: case["name"])
 def test_judgements(case: Any) -> None:
-    report = parse_report(CASES["policy"].encode(), "beta.example")
+    judged_as_written(CASES["policy"], case)
+
+
+@pytest.mark.covers("AMDP-18", "AMDP-20", "ITP-4c")
+@pytest.mark.parametrize("case", CASES["unvouched"]["cases"], ids=lambda case: case["name"])
+def test_a_class_that_is_merely_claimed_saves_no_postage(case: Any) -> None:
+    judged_as_written(CASES["unvouched"]["policy"], case)
+
+
+def judged_as_written(policy: str, case: Any) -> None:
+    """A vector, and what is to come of it."""
+    report = parse_report(policy.encode(), "beta.example")
     asked = Asked(
-        parse_class(case["class"]), case["size"], at(case["clock"]),
+        parse_class(case["class"]), case.get("size", 1), at(case.get("clock", "12:00:00")),
         paid=case.get("paid", 0), recent=case.get("recent", 0), known=case.get("known", False),
+        vouched=case.get("vouched", False),
     )  # fmt: skip
     judgement = judge(report, asked)
     if "taken" in case:
@@ -51,12 +63,19 @@ def test_judgements(case: Any) -> None:
 @settings(max_examples=300, deadline=None)
 @given(
     reports(), classes, st.integers(0, 10**12), st.integers(0, 4_000_000_000), st.integers(0, 10**12),
-    st.integers(0, 3), st.booleans(),
+    st.integers(0, 3), st.booleans(), st.booleans(),
 )  # fmt: skip
 def test_who_reads_the_announcement_comes_to_the_verdict_of_who_wrote_it(
-    report: PolicyReport, mail_class: MailClass, size: int, now: int, paid: int, recent: int, known: bool
+    report: PolicyReport,
+    mail_class: MailClass,
+    size: int,
+    now: int,
+    paid: int,
+    recent: int,
+    vouched: bool,
+    known: bool,
 ) -> None:
-    asked = Asked(mail_class, size, float(now), paid, recent, known)
+    asked = Asked(mail_class, size, float(now), paid, recent, vouched, known)
     read = parse_report(write_report(report).encode(), "beta.example")
     judgement = judge(read, asked)
     assert judgement == judge(report, asked)

@@ -27,9 +27,9 @@ from outrider.holding.classification.forms import (
     ClassReport,
     Taken,
 )
+from outrider.holding.classification.observer import DirectoryObserver
 from outrider.holding.policies.host_documents import HostCheck, HostKey, read_signed
 from outrider.holding.policies.peers import Peer
-from outrider.holding.subscriptions.observer import SubscriptionObserver
 from outrider.holding.web import CallFailed, WebCaller
 from outrider.identity.delegated_authorities import registered_domain
 from outrider.model.address import Domain
@@ -90,7 +90,7 @@ class DirectoryParts:
     services: tuple[Peer, ...]
     caller: WebCaller
     check: HostCheck
-    observer: SubscriptionObserver
+    observer: DirectoryObserver
     clock: Callable[[], float]
     chance: Callable[[int], bytes]
     cache_s: float = 3600.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from outrider.holding.facility.held_errands import ErrandMaker, ErrandRunner
@@ -13,6 +13,7 @@ from outrider.holding.facility.held_store import Changed, HeldStore
 from outrider.holding.facility.held_thread import HeldThreads
 from outrider.holding.facility.held_upkeep import delete_parts, doomed_bodies, expire, forget
 from outrider.holding.facility.observer import FacilityObserver
+from outrider.spool.interface import SpoolError
 from outrider.tables.database import StoreUnavailable
 
 SWEEP_S = 60.0
@@ -24,8 +25,15 @@ BODIES_AT_ONCE = 20
 PARTS_AT_ONCE = 16
 """Rows of `PART` octets deleted in one transaction."""
 FORGOTTEN_AT_ONCE = 100
+REVIEW_S = 3600.0
+"""Between two looks for what became of envelopes; the first is at the start."""
 MOST_ROUNDS = 100
 """Transactions of one kind in a sweep: what is left waits for the next."""
+
+
+async def never_reviewed() -> int:
+    """Nothing is on its way."""
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,8 @@ class Caretaking:
     runner: ErrandRunner
     observer: FacilityObserver
     clock: Callable[[], float]
+    review: Callable[[], Awaitable[int]] = never_reviewed
+    """Notes what became of envelopes and was not told; see `EnvelopeWatch.review`."""
 
 
 class Caretaker:
@@ -61,14 +71,21 @@ class Caretaker:
             self._task = None
 
     async def _run(self) -> None:
-        swept_at = 0.0
+        swept_at = reviewed_at = 0.0
+        is_resumed = False
         while True:
             try:
+                if not is_resumed:
+                    await self._parts.runner.resume()
+                    is_resumed = True
+                if self._parts.clock() - reviewed_at >= REVIEW_S:
+                    reviewed_at = self._parts.clock()
+                    await self._parts.review()
                 if self._parts.clock() - swept_at >= SWEEP_S:
                     swept_at = self._parts.clock()
                     await self.sweep()
                 await self._parts.runner.run_due()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, SpoolError) as error:
                 self._parts.observer.facility_failed("looking after held mail", error)
             except Exception as error:  # a fault of ours must not end the task
                 self._parts.observer.facility_failed("looking after held mail", error)

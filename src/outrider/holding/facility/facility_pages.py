@@ -17,7 +17,7 @@ from outrider.holding.facility.service import (
     told,
 )
 from outrider.holding.pages.source import HeldDescription, ListedAttachment, PageBusy, Proof
-from outrider.holding.web import IPAddress
+from outrider.holding.web import GoneMeanwhile, IPAddress
 from outrider.protocols.amdp.attachments import read_attachments
 from outrider.protocols.amdp.values import EnvelopeError
 from outrider.tables.database import StoreUnavailable
@@ -63,7 +63,7 @@ class HeldPages:
 
         unlocked = await self._read(look)
         if unlocked is None:
-            raise LookupError("there is nothing to be had")
+            raise GoneMeanwhile("there is nothing to be had")
         try:
             async for octets in pieces(self._parts.store, unlocked, now, start):
                 yield octets

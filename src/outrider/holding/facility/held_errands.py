@@ -21,7 +21,13 @@ from outrider.delivery.results import cleaned
 from outrider.holding.facility.held_records import CopyState, Errand, HeldCopy, HeldMessage
 from outrider.holding.facility.held_store import HeldStore
 from outrider.holding.facility.held_thread import HeldThreads
-from outrider.holding.facility.held_upkeep import add_errand, claim_errands, errand_done
+from outrider.holding.facility.held_upkeep import (
+    add_errand,
+    claim_errands,
+    errand_done,
+    keep_errand,
+    resume_errands,
+)
 from outrider.holding.facility.observer import FacilityObserver
 from outrider.holding.postage.provider_interface import Bill, Payer, PostageUnavailable
 from outrider.message.dates import format_date
@@ -32,7 +38,7 @@ from outrider.model.envelope import Envelope, Notify, Recipient, Return
 from outrider.model.message import MessageId, NewMessage, RecipientState, RecipientStatus, StoredMessage
 from outrider.model.result import DeliveryResult, Kind
 from outrider.routing.ways import split_command
-from outrider.spool.interface import Conflict, Spool, SpoolError
+from outrider.spool.interface import Conflict, NotFound, Spool, SpoolError
 
 RECEIPT, HOOK, REFUND = "receipt", "hook", "refund"
 RETRIEVAL = "amdp-retrieval"
@@ -43,9 +49,12 @@ WAITS_S = (60.0, 300.0, 900.0, 3600.0, 14_400.0)
 """Between tries; the last repeats."""
 MOST_TRIES = 30
 """About four days; then the operator is told and it ends."""
+KEPT_S = 20.0
+"""How long a claim is gone by without a look whether another has taken the errand over meanwhile."""
 HOOK_S = 60.0
 """How long the hook may run."""
 LEASE_S = 300.0
+"""How long mail is leased that is made here, and how long an errand may lie before another does it."""
 
 
 class ErrandMaker:
@@ -109,6 +118,8 @@ class RunnerParts:
     clock: Callable[[], float]
     hook: str = ""
     payer: Payer | None = None
+    lost_s: float = LEASE_S
+    """[spool] lease: an errand that is due for so long is taken over from its worker."""
 
 
 class ErrandRunner:
@@ -117,12 +128,19 @@ class ErrandRunner:
     def __init__(self, parts: RunnerParts) -> None:
         self._parts = parts
 
+    async def resume(self) -> None:
+        """Let what this worker had begun before it died be due at once. Raises StoreUnavailable."""
+        now, owner = self._parts.clock(), self._parts.owner
+        await self._parts.store.write(lambda store: resume_errands(store, owner, now))
+
     async def run_due(self) -> int:
         """Everything that is due now; how many were tried. Raises StoreUnavailable."""
         tried = 0
         while claimed := await self._claim():
+            claimed_at = self._parts.clock()
             for errand in claimed:
-                await self._one(errand)
+                if self._parts.clock() < claimed_at + KEPT_S or await self._keep(errand):
+                    await self._one(errand)
             tried += len(claimed)
             if len(claimed) < AT_ONCE:
                 break
@@ -132,7 +150,15 @@ class ErrandRunner:
         now, owner = self._parts.clock(), self._parts.owner
         if not await self._parts.store.read(lambda store: any_due(store, now)):
             return []
-        return await self._parts.store.write(lambda store: claim_errands(store, owner, now, wait_s, AT_ONCE))
+        lost_s = self._parts.lost_s
+        return await self._parts.store.write(
+            lambda store: claim_errands(store, owner, now, wait_s, AT_ONCE, lost_s)
+        )
+
+    async def _keep(self, errand: Errand) -> bool:
+        """Whether the errand is still this worker's, those before it having taken long."""
+        due, owner = self._parts.clock() + wait_s(errand.tries), self._parts.owner
+        return await self._parts.store.write(lambda store: keep_errand(store, errand, owner, due))
 
     async def _one(self, errand: Errand) -> None:
         why = await self._tried(errand)
@@ -169,6 +195,8 @@ class ErrandRunner:
             return ""
         fresh = self._parts.fresh
         try:
+            if errand.tries > 1 and await self._is_stored(made.id):
+                return ""
             leased = await self._parts.spool.store(
                 made, lease_until=0.0 if fresh is None else self._parts.clock() + LEASE_S
             )
@@ -179,6 +207,14 @@ class ErrandRunner:
         if leased and fresh is not None:
             fresh.take(leased)
         return ""
+
+    async def _is_stored(self, mail: MessageId) -> bool:
+        """Whether an earlier try came as far as that; also in the spool of a worker that was adopted."""
+        try:
+            await self._parts.spool.items(mail)
+        except NotFound:
+            return False
+        return True
 
     async def _run_hook(self, message: HeldMessage, copy: HeldCopy) -> str:
         if not self._parts.hook:

@@ -20,8 +20,6 @@ HISTORY_S = 30 * 86_400.0
 """How long it is remembered what became of a message when the last of its copies is done with."""
 UNFINISHED_S = 3600.0
 """A body that nobody has written to for so long belongs to an attempt that is no more."""
-OWNER_LOST_S = 3600.0
-"""An errand that its worker has not done for so long is anybody's."""
 
 # --- by the operator, and by the queue ----------------------------------------------------------------------
 
@@ -116,6 +114,16 @@ def copies(store: HeldStore, message: str, after: int = -1, limit: int = 500) ->
     return [copy_of(row) for row in rows]
 
 
+def on_their_way(store: HeldStore, after: tuple[str, int], limit: int) -> list[HeldCopy]:
+    """Copies whose envelopes nobody is known to have taken, in order, from the one behind `after`."""
+    rows = store.database.execute(
+        f"SELECT {COPY} FROM held_copies WHERE (message, number) > (?, ?) AND state = 'held' "
+        "AND notified_at = 0 ORDER BY message, number LIMIT ?",
+        (*after, limit),
+    )
+    return [copy_of(row) for row in rows]
+
+
 def copies_in_states(store: HeldStore) -> dict[str, int]:
     """How many copies are in each state that is not final."""
     rows = store.database.execute("SELECT state, count(*) FROM held_copies WHERE ended_at = 0 GROUP BY state")
@@ -200,13 +208,14 @@ def add_errand(store: HeldStore, copy: HeldCopy, kind: str, mail: str, owner: st
 
 
 def claim_errands(
-    store: HeldStore, owner: str, now: float, again: Callable[[int], float], limit: int
+    store: HeldStore, owner: str, now: float, again: Callable[[int], float], limit: int, lost_s: float
 ) -> list[Errand]:
-    """Errands that are due; each is due again after `again(tries)` seconds unless it is done by then."""
+    """Errands that are due; each is due again after `again(tries)` seconds unless it is done by then. One
+    that its worker has let lie for `lost_s` is anybody's."""
     rows = store.database.execute(
         "SELECT message, number, kind, mail, tries FROM held_errands WHERE due <= ? "
         "AND (owner IN (?, '') OR due <= ?) ORDER BY due LIMIT ?",
-        (now, owner, now - OWNER_LOST_S, limit),
+        (now, owner, now - lost_s, limit),
     )
     claimed: list[Errand] = []
     for message, number, kind, mail, tries in rows:
@@ -219,6 +228,21 @@ def claim_errands(
         if mine:
             claimed.append(Errand(str(message), int(number or 0), str(kind), str(mail), count))
     return claimed
+
+
+def keep_errand(store: HeldStore, errand: Errand, owner: str, due: float) -> bool:
+    """Put off when a claimed errand is due again; False where another has taken it over, or it is done."""
+    rows = store.database.execute(
+        "UPDATE held_errands SET due = ? WHERE message = ? AND number = ? AND kind = ? AND tries = ? "
+        "AND owner = ? RETURNING 1",
+        (due, errand.message, errand.number, errand.kind, errand.tries, owner),
+    )
+    return bool(rows)
+
+
+def resume_errands(store: HeldStore, owner: str, now: float) -> None:
+    """A worker has been started anew: what it had claimed when it died, or put off, is due."""
+    store.database.execute("UPDATE held_errands SET due = ? WHERE owner = ? AND due > ?", (now, owner, now))
 
 
 def errand_done(store: HeldStore, errand: Errand) -> None:

@@ -41,8 +41,11 @@ class PolicyGate:
         *,
         pays: bool,
         pushes: bool,
+        vouched_by: frozenset[str] = frozenset(),
     ) -> None:
-        """`pays`: there is a payer. `pushes`: who has no AMDP gets the message itself, and no link."""
+        """`pays`: there is a payer. `pushes`: who has no AMDP gets the message itself, and no link.
+        `vouched_by`: services that vouch for our classes."""
+        self._vouched_by = vouched_by
         self._policies = policies
         self._store = store
         self._observer = observer
@@ -84,6 +87,7 @@ class PolicyGate:
             case.message.size,
             case.now,
             MAX_PRICE if self._pays else 0,
+            vouched=not self._vouched_by.isdisjoint(report.class_services),
         )
         judgement = judge(report, asked)
         granted = len(numbers)

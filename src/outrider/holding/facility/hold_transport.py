@@ -74,6 +74,8 @@ class HoldParts:
     """Raises SpoolFull when the disk has less than is reserved."""
     payer: Payer | None = None
     """None: nothing is paid for; mail that costs is refused."""
+    vouched_by: frozenset[str] = frozenset()
+    """Classification services that vouch for our classes."""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class HoldTransport:
             parts.observer,
             pays=parts.payer is not None,
             pushes=not parts.settings.unauthenticated,
+            vouched_by=parts.vouched_by,
         )
         self._writer = EnvelopeWriter(parts.settings, parts.port, parts.mailing, parts.routes)
         self._turns: dict[str, asyncio.Lock] = {}

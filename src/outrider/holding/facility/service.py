@@ -17,7 +17,7 @@ from outrider.holding.facility.held_records import Known, Question
 from outrider.holding.facility.held_store import PART, Changed, HeldStore, Unlocked
 from outrider.holding.facility.held_thread import HeldThreads
 from outrider.holding.facility.observer import FacilityObserver
-from outrider.holding.web import JSON, IPAddress, WebRequest, WebResponse
+from outrider.holding.web import JSON, GoneMeanwhile, IPAddress, WebRequest, WebResponse
 from outrider.protocols.amdp.callback import (
     ACKNOWLEDGE_PATH,
     QUERY_PATH,
@@ -221,7 +221,7 @@ def received(
 
 
 async def pieces(store: HeldThreads, found: Unlocked, now: float, start: int = 0) -> AsyncIterator[bytes]:
-    """The octets of a message from `start` on. Raises LookupError when it is not to be had any more:
+    """The octets of a message from `start` on. Raises GoneMeanwhile when it is not to be had any more:
     withdrawn, expired, or confirmed by somebody else. What came until then is a piece, and the digest says
     so."""
     offset = start // PART * PART
@@ -231,6 +231,6 @@ async def pieces(store: HeldThreads, found: Unlocked, now: float, start: int = 0
         if number:
             octets = await store.read(lambda one, number=number: one.part(found, number, now))  # type: ignore[misc]
         if octets is None:
-            raise LookupError("the message is not to be had any more")
+            raise GoneMeanwhile("the message is not to be had any more")
         yield octets[max(start - offset, 0) :]
         offset += PART

@@ -127,20 +127,21 @@ def decide(
     if standing is Standing.DENIED:
         return Decision(Fate.DROP, f"mail from {envelope.domain} is denied", standing)
     is_known = standing is Standing.ALLOWED
-    pays = bool(envelope.postage) or is_listed(envelope.domain, rules.exempt)
+    is_exempt = is_listed(envelope.domain, rules.exempt)
+    is_vouched = vouching is not None and vouching.covers(str(envelope.mail_class))
     asked = Asked(
         envelope.mail_class,
         envelope.size,
         received_at,
-        paid=PAYS_ANY if pays else 0,
+        paid=PAYS_ANY if envelope.postage or is_exempt else 0,
         recent=0,
+        vouched=is_vouched or not _was_answered(rules, vouching),
         known=is_known,
     )
     judged = judge(report, asked)
     if isinstance(judged, Refused | NotNow):
         return Decision(Fate.DROP, judged.words, standing, breaks_policy=True)
-    price = 0 if is_known or is_listed(envelope.domain, rules.exempt) else judged.price
-    is_vouched = vouching is not None and vouching.covers(str(envelope.mail_class))
+    price = 0 if is_known or is_exempt else judged.price
     service = vouching.service if vouching is not None and is_vouched else ""
     warrant = Provenance.VOUCHED if is_vouched else Provenance.CLAIMED
     if not is_known and not is_vouched and rules.unvouched == "refuse" and _was_answered(rules, vouching):

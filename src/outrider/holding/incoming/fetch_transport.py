@@ -31,7 +31,7 @@ from outrider.holding.web import CallFailed, StreamedAnswer, WebCaller
 from outrider.model.content import Content
 from outrider.model.envelope import BodyType
 from outrider.model.facts import Facts, Provenance
-from outrider.model.message import NewMessage, StoredMessage
+from outrider.model.message import MessageId, NewMessage, StoredMessage
 from outrider.model.reply import Reply
 from outrider.model.result import DeliveryResult, Kind
 from outrider.model.transaction import MailRequest, RecipientRequest
@@ -47,6 +47,8 @@ from outrider.tables.database import StoreUnavailable
 MOST_WAITING: Final = 40
 """Fetches from one holder that wait here at once; others wait in the queue."""
 CONTENT_AWAITED: Final = 354
+REFUSED: Final = "refused"
+"""Why a message is lost that a rule of ours does not take."""
 CALLED_OVER: Final = TlsSummary("TLSv1.2", "or later, by HTTPS")
 """What is known of the TLS of a call: nothing older is spoken."""
 
@@ -77,6 +79,8 @@ class FetchParts:
     clock: Callable[[], float]
     hostname: str
     new_session_id: Callable[[], str]
+    refund: Callable[[str, MessageId], Awaitable[None]]
+    """Pays back what an envelope's postage has cost; see `Questions.refund`."""
     concurrency: int = 4
     """Fetches at once from one holder (SEC-187)."""
 
@@ -284,11 +288,14 @@ class FetchTransport:
         parts, message = self._parts, job.message
         made: list[NewMessage] = []
         if arrival is not None:
+            if lost.why == REFUSED:
+                # Paid is what reaches a reader, if only as a letter about it. Of this nothing does (AMDP-20).
+                await parts.refund(envelope.postage, arrival.message)
             await parts.arrivals.move(arrival, ArrivalState.LOST)
             if lost.lie:
                 made += await parts.abuse.report(*_lie(message, envelope, arrival, lost))
         text = lost.words
-        if lost.why != "refused":  # mail that a rule refuses is not announced to its reader either
+        if lost.why != REFUSED:  # mail that a rule refuses is not announced to its reader either
             letter = parts.making.lost(envelope, lost.words, parts.clock())
             made.insert(0, letter)
             text = f"{lost.words}; its reader is told by {letter.id}"
@@ -318,7 +325,7 @@ def _refusal(reply: Reply) -> Lost | HolderAway:
     """A refusal of ours: by a rule for good, or for want of room for now."""
     words = f"{reply.code} {reply.status} {reply.text}"
     if reply.code >= 500:
-        return Lost("refused", f"this server does not take it: {words}")
+        return Lost(REFUSED, f"this server does not take it: {words}")
     return HolderAway(f"this server cannot take it now: {words}")
 
 

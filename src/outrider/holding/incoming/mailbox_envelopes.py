@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from outrider.holding.web import CallFailed, WebCaller
 from outrider.message.header_fields import find_field, header_fields
 from outrider.model.content import split_content
 from outrider.protocols.amdp.digest import DigestCheck, DigestError
-from outrider.protocols.amdp.envelope import HeldEnvelope, read_envelope, retrieval_link
+from outrider.protocols.amdp.envelope import MOST_REFERENCES, HeldEnvelope, read_envelope, retrieval_link
 from outrider.protocols.amdp.identifiers import is_identifier
 from outrider.protocols.amdp.json_forms import FormError, decode, encode
 from outrider.protocols.amdp.retrieval import (
@@ -32,6 +32,7 @@ from outrider.protocols.amdp.values import EnvelopeError
 
 MAX_ENVELOPE: Final = 262_144
 """Octets; a larger message is none."""
+_REFERENCE: Final = re.compile(rb"<([!-;=?-~]{1,250})>")
 _VERIFIED: Final = b"AMDP-Verified-"
 _OF_THE_MAILBOX: Final = frozenset({b"amdp-verified-confirmation", b"amdp-verified-link"})
 
@@ -45,6 +46,8 @@ class Announced:
     """Confirmation number or link token."""
     proven: bool
     """An incoming gateway has called the holder back."""
+    thread: tuple[str, ...] = ()
+    """Message-IDs of the thread that the message belongs to, as its holder told that gateway (AMDP-21)."""
 
     def __repr__(self) -> str:
         return f"Announced({self.envelope.holder}, proven={self.proven})"  # the secret opens the message
@@ -67,7 +70,7 @@ def read_announced(octets: bytes) -> Announced | None:
     if find_field(headers, b"AMDP-Verified-Msg-Id") is not None:
         number = find_field(headers, b"AMDP-Verified-Confirmation")
         secret = number.unfolded.decode("ascii", "replace") if number else ""
-        return _announced(_as_sent(headers), secret, proven=True)
+        return replace(_announced(_as_sent(headers), secret, proven=True), thread=_thread(headers))
     if find_field(headers, b"AMDP-Msg-Id") is None:
         return None
     envelope = read_envelope(headers)
@@ -82,6 +85,12 @@ def _announced(headers: bytes, secret: str, *, proven: bool) -> Announced:
     if not is_identifier(secret):
         raise EnvelopeError("it has no confirmation number")
     return Announced(read_envelope(headers), secret, proven)
+
+
+def _thread(headers: bytes) -> tuple[str, ...]:
+    field = find_field(headers, b"References")
+    found = _REFERENCE.findall(field.unfolded) if field else []
+    return tuple(one.decode("ascii") for one in found[:MOST_REFERENCES])
 
 
 def _as_sent(headers: bytes) -> bytes:

@@ -24,7 +24,7 @@ from outrider.message.summary import displayable
 from outrider.model.address import Address, Domain
 from outrider.model.content import Content
 from outrider.model.envelope import Envelope, Notify, Recipient
-from outrider.model.facts import Fact, Facts, Provenance
+from outrider.model.facts import Fact, Provenance
 from outrider.model.message import Event, NewMessage, StoredMessage
 from outrider.model.mpc import MailClass, Mpc, Role
 from outrider.protocols.amdp.envelope import HeldEnvelope, retrieval_link, verified
@@ -62,7 +62,7 @@ class Making:
         """The envelope for its reader, with confirmation number and link (AMDP-14)."""
         assert message.content is not None, "the envelope has been read"
         link = retrieval_link(envelope, arrival.confirmation)
-        content = verified(message.content, arrival.confirmation, link)
+        content = verified(message.content, arrival.confirmation, link, arrival.thread)
         return self._made(
             message, content, recipients, now, f"the envelope {message.id}, its holder called back"
         )
@@ -92,7 +92,9 @@ class Making:
         now: float,
         about: str,
     ) -> NewMessage:
-        silent = tuple(replace(one, notify=Notify.NEVER) for one in recipients)
+        silent = tuple(
+            [one if one.notify is Notify.NEVER else replace(one, notify=Notify.NEVER) for one in recipients]
+        )
         old = message.envelope
         envelope = Envelope(
             old.sender, silent, old.body_type, old.smtputf8, old.ret, old.envelope_id, mpc=old.mpc,
@@ -171,7 +173,8 @@ def amdp_facts(facts: Sequence[Fact]) -> tuple[Fact, ...]:
 
 def connecting_address(message: StoredMessage) -> IPAddress | None:
     """Where a message came from; None for one that came by no network."""
-    value = Facts(message.facts).value("client.address", Provenance.PROVEN)
+    proven = (one for one in reversed(message.facts) if one.provenance is Provenance.PROVEN)
+    value = next((one.value for one in proven if one.name == "client.address"), None)
     try:
         return ip_address(value) if isinstance(value, str) else None
     except ValueError:

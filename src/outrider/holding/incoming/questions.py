@@ -1,11 +1,12 @@
 """The call-back (AMDP-9): envelopes of one holder are asked about together.
 
-While one call is under way whatever else is to be asked of the same holder gathers, up to a hundred, and goes
-with the next (as commits do). One *dialogue* for all of them: what is remembered of earlier attempts, the
-query, comparing addresses, postage, one transaction that remembers every answer, and the acknowledgement,
-which burns the ids. It may break off anywhere: until the transaction nothing is burnt and all is asked
-again; after it an attempt that is made again goes straight to the acknowledgement, which a holder takes
-twice.
+While one call is under way, and for a moment since the last one began, whatever else is to be asked of the
+same holder gathers, up to a hundred, and goes with the next (as commits do): a call costs the same for one
+as for many, and nobody counts an envelope's milliseconds. One *dialogue* for all of them: what is remembered
+of earlier attempts, the query, comparing addresses, postage, one transaction that remembers every answer,
+and the acknowledgement, which burns the ids. It may break off anywhere: until the transaction nothing is
+burnt and all is asked again; after it an attempt that is made again goes straight to the acknowledgement,
+which a holder takes twice.
 
 A holder that does not answer rests for a moment, and all that wait for it wait in the queue instead of here.
 Holders that have never answered share a small part of the room: whoever sends envelopes for a thousand
@@ -15,6 +16,7 @@ names that lead nowhere does not stand in the way of others (AMDP-12).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +49,8 @@ from outrider.protocols.amdp.identifiers import is_identifier
 from outrider.protocols.amdp.json_forms import FormError, decode, encode
 from outrider.tables.database import StoreUnavailable
 
+GATHER_S: Final = 0.03
+"""From the beginning of one dialogue with a holder to that of the next, where that is not full before."""
 REST_S: Final = 15.0
 """How long a holder that did not answer is left alone, where the first retry is not sooner."""
 MOST_STRANGERS: Final = 50
@@ -95,6 +99,7 @@ class QuestionTerms:
     batch: int = MOST_ITEMS
     rest_s: float = REST_S
     """How long a holder that did not answer is left alone."""
+    gather_s: float = GATHER_S
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +127,10 @@ class _Line:
     holder: tuple[str, int]
     waiting: list[_Asker] = field(default_factory=list)
     calls: int = 0
+    full: asyncio.Event = field(default_factory=asyncio.Event)
+    """As many wait as one call can take."""
+    next_at: float = 0.0
+    """By the loop's clock: until then questions gather."""
     rests_until: float = 0.0
     why: str = ""
     has_answered: bool = False
@@ -156,11 +165,14 @@ class Questions:
         self._lines: OrderedDict[tuple[str, int], _Line] = OrderedDict()
         self._strangers: set[tuple[str, int]] = set()
         self._calls: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def ask(self, question: Question) -> Arrival:
         """The arrival as it is remembered, with its confirmation number, when the holder has burnt the id.
         Raises Refusal, HolderAway."""
         line = self._line((question.arrival.holder, question.arrival.port))
+        if self._is_closed:
+            raise HolderAway("the server stops")
         if self._clock() < line.rests_until:
             raise HolderAway(line.why)
         if len(line.waiting) >= MOST_WAITING:
@@ -169,6 +181,8 @@ class Questions:
             self._make_room(question.arrival, line)
         asker = _Asker(question, asyncio.get_running_loop().create_future())
         line.waiting.append(asker)
+        if len(line.waiting) >= self._terms.batch:
+            line.full.set()
         self._start(line)
         return await asker.done
 
@@ -181,10 +195,14 @@ class Questions:
         self._strangers.add(holder)
 
     async def aclose(self) -> None:
-        """Break off what is under way."""
+        """Break off what is under way, and begin nothing more."""
+        self._is_closed = True
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
+        for line in self._lines.values():
+            for asker in line.waiting:
+                asker.wait("the server stops")
 
     # --- lines ----------------------------------------------------------------------------------------------
 
@@ -206,7 +224,7 @@ class Questions:
     def _start(self, line: _Line) -> None:
         """One call at a time, as long as it takes all that wait; more where there is more."""
         is_enough = line.calls and len(line.waiting) < self._terms.batch
-        if not line.waiting or is_enough or line.calls >= self._terms.concurrency:
+        if self._is_closed or not line.waiting or is_enough or line.calls >= self._terms.concurrency:
             return
         line.calls += 1
         call = asyncio.create_task(self._serve(line))
@@ -216,6 +234,7 @@ class Questions:
     async def _serve(self, line: _Line) -> None:
         try:
             while line.waiting:
+                await self._gather(line)
                 batch, line.waiting = line.waiting[: self._terms.batch], line.waiting[self._terms.batch :]
                 batch = [asker for asker in batch if not asker.done.done()]
                 if batch:
@@ -224,6 +243,16 @@ class Questions:
             line.calls -= 1
             self._strangers.discard(line.holder)
             self._start(line)
+
+    async def _gather(self, line: _Line) -> None:
+        """Wait for others to go along, unless nothing was asked a moment ago."""
+        loop = asyncio.get_running_loop()
+        line.full.clear()
+        if len(line.waiting) < self._terms.batch and loop.time() < line.next_at:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(line.next_at):
+                    await line.full.wait()
+        line.next_at = loop.time() + self._terms.gather_s
 
     async def _hold_dialogue(self, line: _Line, batch: list[_Asker]) -> None:
         try:
@@ -313,8 +342,8 @@ class Questions:
         return False
 
     async def refund(self, postage: str, message: MessageId) -> None:
-        """Pay back what the postage of an envelope has cost that is dropped after all; nothing, where it was
-        not redeemed by this envelope (AMDP-20). Raises HolderAway."""
+        """Pay back what the postage of an envelope has cost that is dropped after all, or whose message is
+        refused; nothing, where it was not redeemed by this envelope (AMDP-20). Raises HolderAway."""
         provider = self._postage() if postage else None
         if provider is None:
             return

@@ -97,7 +97,7 @@ class RetrievalPages:
         if action == "received":
             return await self._received(asked)
         held = await self._source.open(asked.id, asked.secret, asked.request.client)
-        if held is None:
+        if held is None or held.received_at:
             return _missing(asked.texts)
         if action == "open":
             return page_response(await self._message(asked, held))

@@ -64,11 +64,26 @@ def published_report(domain: Domain, amdp: Amdp, policy: CompiledPolicy) -> Poli
         pay_method=amdp.postage.method if priced else "",
         pay_account=f"{information_host(domain)}:{amdp.port}" if priced else "",
         pay_currency=amdp.postage.currency,
+        unvouched_price=_unvouched_price(accept, amdp),
+        class_services=_service_hosts(amdp) if priced else (),
         subscribe_synch=settings.subscribe_synch or (here if "subscriptions" in amdp.roles else ""),
         subscribe_agent=settings.subscribe_agent,
     )
     _check(report)
     return report
+
+
+def _unvouched_price(accept: Sequence[AcceptClass], amdp: Amdp) -> int:
+    """What a class costs that is merely claimed; 0 where prices are alike, so that a claim saves nothing."""
+    prices = [one.price for one in accept]
+    if amdp.postage.unvouched == "claimed" or len(set(prices)) < 2:
+        return 0
+    return max(prices)
+
+
+def _service_hosts(amdp: Amdp) -> tuple[str, ...]:
+    """The services whose word counts here, as policies name hosts."""
+    return tuple(one.removeprefix("https://").rstrip("/").lower() for one in amdp.classification.services)
 
 
 def _check(report: PolicyReport) -> None:

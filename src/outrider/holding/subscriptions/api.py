@@ -82,7 +82,8 @@ class SubscriptionApi:
 
     async def _apply(self, request: WebRequest) -> Done:
         one = decode(request.body, Apply)
-        await self._office.apply(one.wish, one.address, one.sender, one.mail_class, request.client)
+        languages = request.headers.get("accept-language", "")
+        await self._office.apply(one.wish, one.address, one.sender, one.mail_class, request.client, languages)
         return Done(done=True)
 
     async def _confirm(self, request: WebRequest) -> Done:

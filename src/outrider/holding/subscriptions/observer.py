@@ -44,35 +44,3 @@ class SubscriptionObserver(Protocol):
     def subscriptions_failed(self, doing: str, error: BaseException) -> None:
         """A fault of ours, a store that cannot be used, a peer that does not answer."""
         ...
-
-
-class NullSubscriptionObserver:
-    """Keeps it all to itself."""
-
-    def subscription_asked(self, address: str, about: str, wish: str, *, letter: bool) -> None:
-        """Nothing."""
-
-    def subscription_changed(self, address: str, about: str, standing: str, how: str) -> None:
-        """Nothing."""
-
-    def subscription_refused(self, client: str, doing: str, why: str) -> None:
-        """Nothing."""
-
-    def addresses_synchronised(
-        self, sender: str, about: str, submitted: int, accepted: int, *, told: bool
-    ) -> None:
-        """Nothing."""
-
-    def peer_synchronised(self, peer: str, changes: int, lists: int) -> None:
-        """Nothing."""
-
-    def class_looked_up(self, domain: str, service: str, patterns: int, *, answered: bool) -> None:
-        """Nothing."""
-
-    def class_reported(
-        self, domain: str, mail_class: str, by: str, *, counted: bool, withdrawn: bool
-    ) -> None:
-        """Nothing."""
-
-    def subscriptions_failed(self, doing: str, error: BaseException) -> None:
-        """Nothing."""

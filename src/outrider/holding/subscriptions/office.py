@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, IPv6Network
 from typing import TypeVar
 
+from outrider.holding.subscriptions.letter_texts import letter_texts_for
 from outrider.holding.subscriptions.letters import asks_to_confirm
 from outrider.holding.subscriptions.observer import SubscriptionObserver
 from outrider.holding.subscriptions.request_counts import HOUR_S
@@ -124,12 +125,16 @@ class SubscriptionOffice:
 
     # --- applications ---------------------------------------------------------------------------------------
 
-    async def apply(self, kind: str, address: str, sender: str, pattern: str, client: IPAddress) -> None:
+    async def apply(
+        self, kind: str, address: str, sender: str, pattern: str, client: IPAddress, languages: str = ""
+    ) -> None:
         """Ask the address whether it means this, if it is one that is asked; nobody learns whether it is.
+        The letter is in the language that `languages` (Accept-Language) wants most of those that we have.
 
         Raises RuleError for what cannot be asked for, TooMany, StoreUnavailable.
         """
-        application = self._application(kind, address, sender, pattern)
+        wished = self._application(kind, address, sender, pattern)
+        application = replace(wished, language=letter_texts_for(languages).language)
         await self._count(client)
         letter = self._is_asked(application)
         token = identifier(self._parts.chance(OCTETS))

@@ -92,6 +92,7 @@ class SubscriptionPages:
                 fields.get("sender", ""),
                 fields.get("class", ""),
                 request.client,
+                request.headers.get("accept-language", ""),
             )
         except RuleError as error:
             return _form(fields, str(error))

@@ -6,9 +6,10 @@ from the caller. Each change of a rule made here gets the next number, in the or
 visible, so that other servers can ask for what is new.
 """
 
+# ruff: noqa: S608 - what is put into statements is placeholders
+
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from outrider.holding.subscriptions.wishes import ANYBODY, Rule, Standing, Subje
 from outrider.lists.store import key_of
 from outrider.model.address import Address, parse_address
 from outrider.tables.database import Database, Row, Value, make_missing, open_store
+from outrider.tables.seal_key import keep_seal_key, seal_key
 from outrider.tables.serial_thread import SerialThread
 
 FILE = Path("holding") / "subscriptions.sqlite"
@@ -35,6 +37,7 @@ RULES_PER_ADDRESS = 1000
 """More nobody has; it bounds what one person costs."""
 BATCH = 500
 """Rows read or removed at a time."""
+ENGLISH = "en"
 HERE = ""
 """The origin of what was confirmed at this server."""
 
@@ -52,6 +55,8 @@ _TABLES = (
         sender TEXT NOT NULL, pattern TEXT NOT NULL, made_at DOUBLE PRECISION NOT NULL,
         letter_at DOUBLE PRECISION NOT NULL, leased_until DOUBLE PRECISION NOT NULL,
         used_at DOUBLE PRECISION NOT NULL)""",
+    # Of letters that are written in another language than English.
+    "CREATE TABLE IF NOT EXISTS subscription_languages (token TEXT PRIMARY KEY, language TEXT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS subscription_wishes_by_address ON subscription_wishes (key, made_at)",
     "CREATE INDEX IF NOT EXISTS subscription_wishes_by_letter ON subscription_wishes (letter_at, made_at)",
     *COUNT_TABLES,
@@ -69,6 +74,8 @@ class Application:
     """accept, deny, leave, subscribe, unsubscribe (both of a list here), show."""
     address: Address
     subject: Subject
+    language: str = ENGLISH
+    """What its letter is written in; one of `letter_texts.LETTERS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +104,10 @@ class SubscriptionStore:
         self._database = database
         with database.transaction():
             make_missing(database, _TABLES)
-            # Whoever comes first makes the key; all workers and nodes then have the same.
-            database.execute(
-                "INSERT INTO subscription_keys VALUES ('seal', ?) ON CONFLICT DO NOTHING",
-                (secrets.token_hex(32),),
-            )
+            keep_seal_key(database, "subscription_keys")
             database.execute("INSERT INTO subscription_numbers VALUES ('change', 0) ON CONFLICT DO NOTHING")
         self.counts = RequestCounts(database)
-        rows = database.execute("SELECT value FROM subscription_keys WHERE name = 'seal'")
-        self.key = bytes.fromhex(str(rows[0][0]))
+        self.key = seal_key(database, "subscription_keys")
 
     def close(self) -> None:
         """Give the database up."""
@@ -142,6 +144,10 @@ class SubscriptionStore:
                     0.0 if asks else _NO_LETTER,
                 ),
             )
+            if one.language != ENGLISH:
+                self._database.execute(
+                    "INSERT INTO subscription_languages VALUES (?, ?)", (token, one.language)
+                )
         return asks
 
     def _forget_wishes(self, now: float) -> None:
@@ -149,6 +155,11 @@ class SubscriptionStore:
             "DELETE FROM subscription_wishes WHERE token IN (SELECT token FROM subscription_wishes "
             "WHERE made_at < ? LIMIT ?)",
             (now - WISH_LIFETIME_S, BATCH),
+        )
+        self._database.execute(
+            "DELETE FROM subscription_languages WHERE token IN (SELECT l.token FROM subscription_languages l "
+            "WHERE NOT EXISTS (SELECT 1 FROM subscription_wishes w WHERE w.token = l.token) LIMIT ?)",
+            (BATCH,),
         )
 
     def letters_due(self, now: float, limit: int) -> list[PendingWish]:
@@ -161,7 +172,18 @@ class SubscriptionStore:
                 "RETURNING token, kind, address, sender, pattern, used_at",
                 (now + LETTER_LEASE_S, now, now - WISH_LIFETIME_S, limit, now),
             )
-        return [_pending(row) for row in rows]
+            languages = self._languages([str(row[0]) for row in rows])
+        return [_pending(row, languages.get(str(row[0]), ENGLISH)) for row in rows]
+
+    def _languages(self, tokens: Sequence[str]) -> dict[str, str]:
+        """Of those that are not in English."""
+        if not tokens:
+            return {}
+        marks = ", ".join("?" * len(tokens))
+        rows = self._database.execute(
+            f"SELECT token, language FROM subscription_languages WHERE token IN ({marks})", tokens
+        )
+        return {str(token): str(language) for token, language in rows}
 
     def letter_written(self, token: str, now: float) -> None:
         """It is in the spool."""
@@ -222,7 +244,7 @@ class SubscriptionStore:
     def rule(self, rule: int) -> Rule | None:
         """A rule by its number, one that was left too."""
         rows = self._database.execute(
-            f"SELECT {_RULE} FROM subscription_rules WHERE id = ?",  # noqa: S608
+            f"SELECT {_RULE} FROM subscription_rules WHERE id = ?",
             (rule,),
         )
         return _rule(rows[0]) if rows else None
@@ -230,7 +252,7 @@ class SubscriptionStore:
     def rules_of(self, address: Address) -> list[Rule]:
         """What a person wishes now, at most RULES_PER_ADDRESS."""
         rows = self._database.execute(
-            f"SELECT {_RULE} FROM subscription_rules WHERE key = ? AND standing <> 'left' "  # noqa: S608
+            f"SELECT {_RULE} FROM subscription_rules WHERE key = ? AND standing <> 'left' "
             "ORDER BY sender, pattern LIMIT ?",
             (key_of(address), RULES_PER_ADDRESS),
         )
@@ -243,7 +265,7 @@ class SubscriptionStore:
         for start in range(0, len(keys), BATCH):
             some = keys[start : start + BATCH]
             rows = self._database.execute(
-                f"SELECT {_RULE} FROM subscription_rules WHERE key IN ({_marks(some)}) "  # noqa: S608
+                f"SELECT {_RULE} FROM subscription_rules WHERE key IN ({_marks(some)}) "
                 f"AND sender IN ({_marks(senders)}) AND standing <> 'left'",
                 (*some, *senders),
             )
@@ -256,8 +278,7 @@ class SubscriptionStore:
         """Up to `limit` rules that were not left, in the order of their numbers, from the one behind
         `after`."""
         rows = self._database.execute(
-            f"SELECT {_RULE} FROM subscription_rules WHERE id > ? AND standing <> 'left' "  # noqa: S608
-            "ORDER BY id LIMIT ?",
+            f"SELECT {_RULE} FROM subscription_rules WHERE id > ? AND standing <> 'left' ORDER BY id LIMIT ?",
             (after, limit),
         )
         return [_rule(row) for row in rows]
@@ -316,7 +337,7 @@ class SubscriptionStore:
         if after > self._number("SELECT value FROM subscription_numbers WHERE name = 'change'"):
             after = 0
         rows = self._database.execute(
-            f"SELECT {_RULE}, change FROM subscription_rules WHERE origin = ? AND change > ? "  # noqa: S608
+            f"SELECT {_RULE}, change FROM subscription_rules WHERE origin = ? AND change > ? "
             "ORDER BY change LIMIT ?",
             (HERE, after, limit),
         )
@@ -371,12 +392,11 @@ def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _pending(row: Row) -> PendingWish:
+def _pending(row: Row, language: str = ENGLISH) -> PendingWish:
     token, kind, address, sender, pattern, used_at = row
     subject = Subject(str(sender), str(pattern))
-    return PendingWish(
-        str(token), Application(str(kind), parse_address(str(address)), subject), float(used_at or 0) > 0
-    )
+    application = Application(str(kind), parse_address(str(address)), subject, language)
+    return PendingWish(str(token), application, float(used_at or 0) > 0)
 
 
 def _rule(row: Row) -> Rule:

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from outrider.message.dates import format_date
-from outrider.message.header_fields import header_fields
+from outrider.message.header_fields import header_fields, raw_fields, unfold
 from outrider.model.address import Address
 from outrider.model.content import Content, InlineBody, inline_content
 from outrider.protocols.amdp import values
@@ -33,6 +34,9 @@ REMEMBERED_LINES = 64
 """Lines of the longest whose fields are remembered."""
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~@\[\]:-]{3,250}", re.ASCII)
+_REFERENCE = re.compile(r"[!-;=?-~]{1,250}", re.ASCII)
+MOST_REFERENCES: Final = 20
+"""Message-IDs of a thread that a mailbox's envelope names."""
 _BLANKS = re.compile(rb"[ \t]+")
 _SHOWN = (b"from", b"to", b"subject")
 """Ordinary fields that count with AMDP's."""
@@ -140,6 +144,13 @@ class _Field(NamedTuple):
     """Unfolded."""
     start: int
     end: int
+    counts: bool
+    """It is one of AMDP's, or shown beside them."""
+
+
+def _field(name: bytes, value: bytes, start: int, end: int) -> _Field:
+    name = name.lower()
+    return _Field(name, unfold(value), start, end, name.startswith(b"amdp-") or name in _SHOWN)
 
 
 def _fields(headers: bytes) -> tuple[_Field, ...]:
@@ -150,9 +161,7 @@ def _fields(headers: bytes) -> tuple[_Field, ...]:
 
 
 def _split(headers: bytes) -> tuple[_Field, ...]:
-    return tuple(
-        _Field(field.name.lower(), field.unfolded, field.start, field.end) for field in header_fields(headers)
-    )
+    return tuple([_field(*field) for field in raw_fields(headers)])
 
 
 _fields_remembered = lru_cache(maxsize=REMEMBERED)(_split)
@@ -161,8 +170,8 @@ _fields_remembered = lru_cache(maxsize=REMEMBERED)(_split)
 def _once(headers: bytes) -> dict[bytes, bytes]:
     """The values that count, by name in lower case. Raises EnvelopeError where a field stands twice."""
     found: dict[bytes, bytes] = {}
-    for name, value, start, _ in _fields(headers):
-        if name.startswith(b"amdp-") or name in _SHOWN:
+    for name, value, start, _, counts in _fields(headers):
+        if counts:
             if name in found:
                 written = headers[start : start + len(name)].decode("ascii")
                 raise EnvelopeError(f"{written} stands twice")
@@ -188,8 +197,8 @@ def fields_digest(headers: bytes) -> str:
     """SHA-256, 64 hexadecimal digits, over the canonical form of all AMDP-*, From, To and Subject fields
     (docs/protocols/amdp.md section 3)."""
     lines: list[bytes] = []
-    for name, value, _, _ in _fields(headers):
-        if name.startswith(b"amdp-") or name in _SHOWN:
+    for name, value, _, _, counts in _fields(headers):
+        if counts:
             if b"  " in value or b"\t" in value:
                 lines.append(b"%b:%b\n" % (name, _BLANKS.sub(b" ", value)))
             else:
@@ -222,21 +231,33 @@ def with_link_token(content: Content, token: str) -> Content:
     )
 
 
-def verified(content: Content, confirmation: str, link: str) -> Content:
+def verified(content: Content, confirmation: str, link: str, thread: Sequence[str] = ()) -> Content:
     """For the mailbox, after the call-back (AMDP-10, AMDP-14): AMDP-* are AMDP-Verified-*, what came under
     that name is taken out, confirmation number and link are added. The text is written anew out of the
-    fields that were verified: nothing that the sender wrote around the link is believed. Raises
-    EnvelopeError."""
+    fields that were verified: nothing that the sender wrote around the link is believed. `thread`: the
+    holder's Message-IDs of the thread, oldest first (AMDP-21); as References they let a mail program show the
+    envelope where its message belongs. Raises EnvelopeError."""
     envelope = read_envelope(without_verified(content.headers))
+    references = _references(thread)
+    replaced = (*_OF_THE_BODY, b"references") if references else _OF_THE_BODY
     kept: list[bytes] = []
-    for name, _, start, end in _fields(content.headers):
-        if not name or name.startswith(_OF_THE_BODY):
+    for name, _, start, end, _ in _fields(content.headers):
+        if not name or name.startswith(replaced):
             continue
         written = content.headers[start:end]
         kept.append(b"AMDP-Verified-" + written[5:] if name.startswith(b"amdp-") else written)
     added = f"AMDP-Verified-Confirmation: {confirmation}\r\nAMDP-Verified-Link: <{link}>\r\n"
-    fields = b"".join(kept) + added.encode("ascii")
+    fields = b"".join(kept) + references + added.encode("ascii")
     return inline_content(_with_text(fields, envelope, link, proven=True))
+
+
+def _references(thread: Sequence[str]) -> bytes:
+    """A field of those that have the form of a Message-ID: the root and the latest say most."""
+    keys = [key for key in dict.fromkeys(thread) if _REFERENCE.fullmatch(key)]
+    if not keys:
+        return b""
+    shown = keys if len(keys) <= MOST_REFERENCES else [keys[0], *keys[1 - MOST_REFERENCES :]]
+    return b"References: " + b"\r\n ".join(b"<%b>" % key.encode("ascii") for key in shown) + b"\r\n"
 
 
 def without_verified(headers: bytes) -> bytes:

@@ -83,6 +83,11 @@ class PolicyReport:
     pay_method: str = ""
     pay_account: str = ""
     pay_currency: str = "USD"
+    unvouched_price: int = 0
+    """PAY-UNVOUCHED: thousandths that mail costs at least while nobody of `class_services` vouches for its
+    class; 0 = a claimed class costs what a vouched one does."""
+    class_services: tuple[str, ...] = ()
+    """CLASS-AUTH: hosts of the classification services whose word counts."""
     subscribe_synch: str = ""
     subscribe_agent: str = ""
     accept_next_in: int = 0
@@ -139,6 +144,8 @@ def _single_lines(report: PolicyReport) -> list[tuple[str, str]]:
         ("PAY-METHOD", _quoted(report.pay_method)),
         ("PAY-ACCT", _quoted(report.pay_account)),
         ("PAY-CURRENCY", parse_currency(report.pay_currency)),
+        ("PAY-UNVOUCHED", format_price(report.unvouched_price) if report.unvouched_price else ""),
+        ("CLASS-AUTH", ", ".join(report.class_services)),
         ("SUBSCRIBE-SYNCH", _quoted(report.subscribe_synch)),
         ("SUBSCRIBE-AGENT", _quoted(report.subscribe_agent)),
     ]
@@ -175,7 +182,7 @@ def lint(report: PolicyReport) -> tuple[Problem, ...]:
 def _lint_payment(report: PolicyReport) -> list[str]:
     priced = any(one.price for one in report.accept)
     found: list[str] = []
-    if report.pay and not priced:
+    if report.pay and not (priced or report.unvouched_price):
         found.append("PAY without a price in any ACCEPT-CLASS: nothing is asked for")
     if priced and not report.pay:
         found.append("prices, and PAY NO: nothing is asked for")

@@ -24,6 +24,7 @@ MAX_OCTETS = 65_536
 MAX_LINES = 2000
 MAX_CLASSES = 200
 """ACCEPT-CLASS and DENY-CLASS, each."""
+MAX_SERVICES = 10
 MAX_LISTED = 100
 """Unknown keys and problems, each."""
 MAX_SIZE = 10**15 - 1
@@ -239,6 +240,20 @@ def _host(value: str) -> str:
     return f"{name}:{form[2]}" if form[2] else name
 
 
+def _hosts(value: str) -> tuple[str, ...]:
+    texts = [text.strip(" \t") for text in value.split(",")]
+    if len(texts) > MAX_SERVICES:
+        raise _Unclear(f"more than {MAX_SERVICES} hosts")
+    return tuple(map(_host, texts))
+
+
+def _price(value: str) -> int:
+    try:
+        return parse_price(value)
+    except PriceError as error:
+        raise _Unclear(str(error)) from error
+
+
 def _currency(value: str) -> str:
     try:
         return parse_currency(value)
@@ -265,6 +280,8 @@ _SINGLE: dict[str, tuple[str, Callable[[str], object]]] = {
     "PAY-METHOD": ("pay_method", _text),
     "PAY-ACCT": ("pay_account", _text),
     "PAY-CURRENCY": ("pay_currency", _currency),
+    "PAY-UNVOUCHED": ("unvouched_price", _price),
+    "CLASS-AUTH": ("class_services", _hosts),
     "SUBSCRIBE-SYNCH": ("subscribe_synch", _host),
     "SUBSCRIBE-AGENT": ("subscribe_agent", _host),
 }

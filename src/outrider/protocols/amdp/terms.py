@@ -27,6 +27,8 @@ class Asked:
     """Thousandths of the report's currency that a receipt shows or that we are ready to pay."""
     recent: int = 0
     """Envelopes of this facility to this domain within the last minute, this one not counted."""
+    vouched: bool = False
+    """Whether one of the receiver's classification services vouches for the class, as far as is known."""
     known: bool = False
     """An allowed sender: class, hours, price do not bind it (AMDP-20, AMDP-22); the rate does."""
 
@@ -74,8 +76,7 @@ def judge(report: PolicyReport, asked: Asked) -> Judgement:
         refused = _class_refused(report, asked.mail_class, best)
         if refused is not None:
             return refused
-        price = best.price if best is not None and report.pay else 0
-        rule = accept_line(best.pattern, best.price) if best is not None else ""
+        price, rule = _price(report, best, asked)
         if asked.paid < price:
             words = f"{asked.mail_class} costs {format_price(price)} {report.pay_currency}"
             return Refused(rule, f"{words}; {_shown_paid(asked.paid, report.pay_currency)}")
@@ -97,6 +98,15 @@ def _class_refused(report: PolicyReport, mail_class: MailClass, best: Ranked | N
     if best is None and report.restricted:
         return Refused("ACCEPT-CLASS", f"no accepted class covers {mail_class}")
     return None
+
+
+def _price(report: PolicyReport, best: Ranked | None, asked: Asked) -> tuple[int, str]:
+    """Thousandths, and the line that says so. A class that is merely claimed makes mail no cheaper
+    (AMDP-18)."""
+    price = best.price if best is not None and report.pay else 0
+    if report.pay and not asked.vouched and report.unvouched_price > price:
+        return report.unvouched_price, f"PAY-UNVOUCHED {format_price(report.unvouched_price)}"
+    return price, accept_line(best.pattern, best.price) if best is not None else ""
 
 
 def _shown_paid(paid: int, currency: str) -> str:

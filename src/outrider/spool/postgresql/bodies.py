@@ -19,7 +19,8 @@ from outrider.model.content import Body, InlineBody
 from outrider.model.message import MessageId
 from outrider.spool.bodies import PIECE, PIECE_DIGEST, BodyReference, FileBody, device_error, piece_digest
 from outrider.spool.interface import SpoolError, SpoolUnavailable
-from outrider.spool.postgresql.database import Connection, Database
+from outrider.spool.postgresql.database import Database
+from outrider.spool.postgresql.exchange import Connection
 
 
 class Scratch:

@@ -1,10 +1,8 @@
 """Connections to PostgreSQL: opened, checked, replaced - and what a commit came to when one breaks amid it.
 
 A transaction whose COMMIT got no answer is neither done nor undone as far as this side knows. So each one
-notes its number and leaves a mark (a count in a row of its connection's), and when the connection breaks a
-new one asks what became of it before anybody is answered (SEC-94). Only when that cannot be learnt in time,
-`CommitUnknown` is raised. `pg_xact_status` alone would not do: a server that crashes forgets the numbers that
-had not reached its log, gives them out again, and then calls a transaction committed that is another.
+leaves a mark, and when its connection breaks a new one asks what became of it before anybody is answered: see
+`marks`. Only when that cannot be learnt in time, `CommitUnknown` is raised.
 """
 
 from __future__ import annotations
@@ -12,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
+import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection, conninfo, errors
@@ -34,6 +30,9 @@ from outrider.spool.interface import (
     UnsafeSettings,
 )
 from outrider.spool.observer import SpoolObserver
+from outrider.spool.postgresql import marks
+from outrider.spool.postgresql.exchange import Call, Connection, NotBegun, Statement, send_together
+from outrider.spool.postgresql.marks import Mark, Marks
 
 WAIT_SECONDS = 5.0
 """For a connection: a client is better told 451 than kept waiting."""
@@ -58,14 +57,6 @@ _DEFAULTS = {
     # Of several hosts in the connection string, the one that is the primary now.
     "target_session_attrs": "read-write",
 }
-_MARK = """
-INSERT INTO outrider.commits AS c (connection) VALUES (%b)
-ON CONFLICT (connection) DO UPDATE SET count = c.count + 1, at = now()
-RETURNING count, pg_current_xact_id()::text
-"""
-_IS_MARKED = "SELECT count(*) FROM outrider.commits WHERE connection = %b AND count >= %b"
-_STATUS = "SELECT pg_xact_status(%s::xid8)"
-_FORGET_MARKS = "DELETE FROM outrider.commits WHERE at < now() - interval '1 day'"
 _SETTINGS = """
 SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')
 """
@@ -73,20 +64,12 @@ SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes'
 # The pool reports lost connections there; ours are told to the observer.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
-Connection = AsyncConnection[TupleRow]
 Work = Callable[[Connection], Awaitable["T"]]
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Mark:
-    """How to find out whether a transaction was committed."""
-
-    connection: str
-    """The name under which its connection leaves marks."""
-    count: int = 0
-    number: str = ""
-    """The transaction's number in the database; "" = it had not begun."""
+_BEGIN = Statement(b"BEGIN", prepared=False).with_parameters()
+_COMMIT = Statement(b"COMMIT", prepared=False).with_parameters()
 
 
 class Database:
@@ -107,7 +90,7 @@ class Database:
         self._lost = False
         self._regained_at = float("-inf")
         self._pool: AsyncConnectionPool[Connection] | None = None
-        self._names: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
+        self._marks = Marks()
         self.found = ""
         """The settings that the last connection was checked for."""
 
@@ -198,13 +181,21 @@ class Database:
 
         A connection lost before the COMMIT means that nothing was done, and the work is tried once more.
         """
+        return await self._twice(lambda: self._transact(work))
+
+    async def transact_at_once(self, calls: Sequence[Call]) -> None:
+        """The same for statements whose answers nobody needs: BEGIN to COMMIT in one round trip."""
+        await self._twice(lambda: self._transact_at_once(calls))
+
+    async def _twice(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What was not committed because the connection was lost is tried once more."""
         try:
-            return await self._transact(work)
-        except SpoolUnavailable as error:
-            if isinstance(error, CommitUnknown) or not is_lost(error.__cause__):
+            return await attempt()
+        except SpoolError as error:
+            if isinstance(error, CommitUnknown) or not may_be_repeated(error.__cause__):
                 raise
         await self.replace_lost()
-        return await self._transact(work)
+        return await attempt()
 
     async def note(self, work: Work[T]) -> T:
         """A transaction of which nothing is lost when a crash undoes it: its commit waits for no disk.
@@ -217,48 +208,48 @@ class Database:
 
     async def forget_marks(self) -> None:
         """Remove the marks of connections that are long gone. Raises SpoolError."""
-        await self.query(_forget_marks)
+        await self.query(marks.forget)
 
     async def _transact(self, work: Work[T]) -> T:
-        mark = Mark("")
-        committing = False
+        mark: Mark | None = None
         try:
-            async with self.connection() as connection:
-                mark.connection = self._names.setdefault(connection, secrets.token_hex(8))
-                try:
-                    async with connection.pipeline():
-                        await connection.execute("BEGIN")
-                        cursor = await connection.execute(_MARK, (mark.connection,))
-                    row = await cursor.fetchone()
-                    mark.count, mark.number = row or (0, "")
-                    result = await work(connection)
-                    committing = True
-                    await connection.execute("COMMIT")
-                    return result
-                except BaseException:
-                    await _roll_back(connection)
-                    raise
+            async with self.connection() as connection, _undone(connection):
+                begun = self._marks.next(connection)
+                await send_together(connection, [_BEGIN, begun.call()])
+                result = await work(connection)
+                mark = begun
+                await send_together(connection, [_COMMIT])
+                return result
         except SpoolUnavailable as error:
-            if not committing or not is_lost(error.__cause__):
+            if mark is None or not is_lost(error.__cause__) or not await self._was_committed(mark, error):
                 raise
-        # The connection broke amid the COMMIT.
-        if await self._was_committed(mark):
-            return result
-        raise SpoolUnavailable("the database undid the transaction")
+        return result
 
-    async def _was_committed(self, mark: Mark) -> bool:
-        """What became of a transaction. Raises CommitUnknown when that cannot be learnt."""
+    async def _transact_at_once(self, calls: Sequence[Call]) -> None:
+        mark: Mark | None = None
+        try:
+            async with self.connection() as connection, _undone(connection):
+                mark = self._marks.next(connection)
+                await send_together(connection, [_BEGIN, mark.call(), *calls, _COMMIT])
+        except SpoolUnavailable as error:
+            if mark is None or not is_lost(error.__cause__) or not await self._was_committed(mark, error):
+                raise
+
+    async def _was_committed(self, mark: Mark, error: SpoolUnavailable) -> bool:
+        """What became of a transaction that ended with the error. Raises CommitUnknown when that cannot be
+        learnt."""
+        if isinstance(error.__cause__, NotBegun):
+            return False
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + RESOLVE_SECONDS, 0.05
         while loop.time() < deadline:
             with contextlib.suppress(SpoolUnavailable):
                 async with self.connection() as connection:
-                    outcome = await _outcome(connection, mark)
-                if outcome is not None:
-                    return outcome
+                    return await marks.was_committed(connection, mark)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
-        raise CommitUnknown("the database went away during a commit and has not said what became of it")
+        why = "the database went away during a commit and has not said what became of it"
+        raise CommitUnknown(f"{why}; {self._unsafe}" if self._unsafe else why)
 
     async def replace_lost(self) -> None:
         """Where one connection is gone, others are likely to be."""
@@ -301,27 +292,21 @@ async def _patience(connection: Connection) -> AsyncIterator[None]:
         raise psycopg.OperationalError("the server does not answer") from None
 
 
-async def _outcome(connection: Connection, mark: Mark) -> bool | None:
-    """Whether the transaction was committed; None while it may still be. Raises psycopg.Error."""
-    if await _is_marked(connection, mark):
-        return True
+@asynccontextmanager
+async def _undone(connection: Connection) -> AsyncIterator[None]:
+    """Rolls back what fails. When we leave while the server is still at it, the connection is closed: what it
+    was told last may yet come to pass, and nothing else must be taken for that."""
     try:
-        row = await (await connection.execute(_STATUS, (mark.number,))).fetchone()
-    except errors.InvalidParameterValue:
-        return False  # a number of the future: the server has crashed and forgotten that one
-    if row is not None and row[0] == "in progress":
-        return None
-    # It has ended, or its number is another's by now. If it was committed, the mark is to be seen.
-    return await _is_marked(connection, mark)
-
-
-async def _is_marked(connection: Connection, mark: Mark) -> bool:
-    row = await (await connection.execute(_IS_MARKED, (mark.connection, mark.count))).fetchone()
-    return row is not None and row[0] > 0
-
-
-async def _forget_marks(connection: Connection) -> None:
-    await connection.execute(_FORGET_MARKS)
+        yield
+    except Exception as error:
+        if is_lost(error):
+            await connection.close()
+        else:
+            await _roll_back(connection)
+        raise
+    except BaseException:
+        await connection.close()
+        raise
 
 
 async def _roll_back(connection: Connection) -> None:
@@ -340,12 +325,22 @@ def is_lost(error: BaseException | None) -> bool:
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and error.sqlstate is None
 
 
+def may_be_repeated(error: BaseException | None) -> bool:
+    """Whether a transaction that was undone by this error may succeed when it is tried again."""
+    return is_lost(error) or isinstance(error, errors.InvalidSqlStatementName)
+
+
 def concerns_one_request(error: BaseException) -> bool:
     """Whether a row was at fault, or a deadlock: the others of the batch may go on."""
     cause = error.__cause__ if isinstance(error, SpoolError) else error
     return isinstance(
         cause,
-        psycopg.IntegrityError | psycopg.DataError | psycopg.ProgrammingError | errors.DeadlockDetected,
+        psycopg.IntegrityError
+        | psycopg.DataError
+        | psycopg.ProgrammingError
+        | errors.DeadlockDetected
+        | ValueError
+        | struct.error,
     )
 
 

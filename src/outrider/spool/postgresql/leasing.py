@@ -14,7 +14,7 @@ from outrider.spool.codec import Malformed, MessageRecord
 from outrider.spool.columns import ACTIVE, RANKS, STATES, state_number
 from outrider.spool.interface import Change, Conflict, NotFound
 from outrider.spool.observer import SpoolObserver
-from outrider.spool.postgresql.database import Connection
+from outrider.spool.postgresql.exchange import Connection
 from outrider.spool.postgresql.presence import Note, Word, telling
 from outrider.spool.postgresql.writing import Writes, columns, write
 

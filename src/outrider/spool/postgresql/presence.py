@@ -23,7 +23,8 @@ import psycopg
 from outrider.model.message import ItemKey, MessageId
 from outrider.spool.interface import SpoolError, SpoolUnavailable
 from outrider.spool.observer import SpoolObserver
-from outrider.spool.postgresql.database import Connection, Database, Work
+from outrider.spool.postgresql.database import Database, Work
+from outrider.spool.postgresql.exchange import Connection
 
 CHANNEL = "outrider_spool"
 LARGEST_NOTE = 7000

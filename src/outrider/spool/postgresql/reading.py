@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
-from psycopg import AsyncServerCursor
-from psycopg.rows import TupleRow
-
-from outrider.model.message import Event, Item, ItemKey, ItemState, MessageId
+from outrider.model.message import Event, Item, ItemKey, MessageId
 from outrider.spool import codec
 from outrider.spool.codec import Malformed, MessageRecord
-from outrider.spool.columns import STATE_NUMBERS, STATES
-from outrider.spool.interface import Counts, Filter, NotFound, QueueEntry, SpoolError
-from outrider.spool.postgresql.database import Connection
+from outrider.spool.columns import STATES
+from outrider.spool.interface import Counts, NotFound, SpoolError
+from outrider.spool.postgresql.exchange import Connection
 from outrider.spool.postgresql.leasing import trail_of
-from outrider.spool.selection import domain_octets, matches, wanted_states
-
-FETCH = 200
 
 _MESSAGE = """
 SELECT m.received_at, m.data, c.headers, c.body, c.reference, c.digest, c.objects,
@@ -28,25 +21,6 @@ LEFT JOIN outrider.finished f ON f.message = m.id WHERE m.id = %s
 _ITEMS = """
 SELECT number, state, next_attempt_at, destination, data, lease FROM outrider.items
 WHERE message = %s ORDER BY number
-"""
-_SEARCH = """
-SELECT m.id, m.received_at, m.data, i.number, i.state, i.next_attempt_at, i.destination, i.data, 0::float8
-FROM outrider.messages m JOIN outrider.items i ON i.message = m.id
-WHERE i.state = ANY(%(states)s::smallint[])
-  AND (%(ids)s::text[] IS NULL OR m.id = ANY(%(ids)s::text[]))
-  AND (%(older)s = 0 OR m.received_at < %(older)s)
-  AND (%(sender)b::bytea IS NULL OR position(%(sender)b::bytea IN m.data) > 0)
-  AND (%(recipient)b::bytea IS NULL OR position(%(recipient)b::bytea IN m.data) > 0)
-UNION ALL
-SELECT m.id, m.received_at, m.data, NULL, 3, 0, '', t.data, coalesce(f.at, 0)
-FROM outrider.messages m JOIN outrider.trail t ON t.message = m.id
-LEFT JOIN outrider.finished f ON f.message = m.id
-WHERE %(done)s
-  AND (%(ids)s::text[] IS NULL OR m.id = ANY(%(ids)s::text[]))
-  AND (%(older)s = 0 OR m.received_at < %(older)s)
-  AND (%(sender)b::bytea IS NULL OR position(%(sender)b::bytea IN m.data) > 0)
-  AND (%(recipient)b::bytea IS NULL OR position(%(recipient)b::bytea IN m.data) > 0)
-ORDER BY 2, 1, 4
 """
 _NEXT_DUE = """
 SELECT min(at) FROM (
@@ -113,54 +87,6 @@ async def events(connection: Connection, message: MessageId) -> tuple[Event, ...
     row = await message_row(connection, message)
     first = decoded(message, row[1]).events
     return first + tuple(event for record in await trail_of(connection, message) for event in record.events)
-
-
-async def find(connection: Connection, wanted: Filter) -> tuple[QueueEntry, ...]:
-    """See `Spool.find`: a server-side cursor, so that a long queue is not brought here whole."""
-    states = wanted_states(wanted)
-    values = {
-        "states": [n for state in states for n in STATE_NUMBERS.get(state, ())],
-        "done": ItemState.DONE in states,
-        "ids": list(wanted.ids) or None,
-        "older": wanted.older_than,
-        "sender": domain_octets(wanted.sender),
-        "recipient": domain_octets(wanted.recipient),
-    }
-    entries: list[QueueEntry] = []
-    async with connection.transaction():
-        cursor: AsyncServerCursor[TupleRow] = AsyncServerCursor(connection, "outrider_find")
-        async with cursor:
-            await cursor.execute(_SEARCH, values, binary=True)
-            while rows := await cursor.fetchmany(FETCH):
-                for row in rows:
-                    entry = _entry(row)
-                    if entry is not None and matches(
-                        wanted, entry.message.received_at, entry.message.envelope, entry.item
-                    ):
-                        entries.append(entry)
-                        if len(entries) == wanted.limit:
-                            return tuple(entries)
-                await asyncio.sleep(0)
-    return tuple(entries)
-
-
-def _entry(row: TupleRow) -> QueueEntry | None:
-    """The entry; None for a row of the trail without an item, and for what cannot be read."""
-    id_, received_at, record_data, number, state, at, destination, data, finished_at = row
-    try:
-        record = codec.decode_message(id_, record_data)
-        item: Item | None
-        if number is None:
-            item = codec.decode_trail(id_, data).done
-        else:
-            key = ItemKey(MessageId(id_), number)
-            item = codec.decode_item(key, bytes(destination).decode(), STATES[state], at, data)
-        if item is None:
-            return None
-        codec.check_positions(record, item)
-    except (Malformed, UnicodeDecodeError, KeyError):
-        return None
-    return QueueEntry(codec.assemble(id_, received_at, record, None, finished_at), item)
 
 
 async def next_due(connection: Connection) -> float | None:

@@ -175,7 +175,11 @@ CREATE TABLE outrider.transfers (         -- MT2 transfers that were taken; outl
 CREATE INDEX transfers_until ON outrider.transfers (until);
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)
+VERSION_5 = """
+CREATE INDEX messages_by_age ON outrider.messages (received_at, id);  -- pages of finished mail: see `listing`
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5)
 """Entry n leads from version n to n + 1. Never edit, only append."""
 
 _LOCK = 0x6F75_7472  # "outr": any number that nobody else uses as an advisory lock of this database

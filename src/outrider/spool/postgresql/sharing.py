@@ -23,7 +23,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from outrider.spool.interface import SpoolError
-from outrider.spool.postgresql.database import Connection, Database
+from outrider.spool.postgresql.database import Database
+from outrider.spool.postgresql.exchange import Connection
 
 LOAN_SECONDS = 15.0
 RENEW_SECONDS = 4.0

@@ -1,7 +1,8 @@
 """Group commit on PostgreSQL: what is asked for while one transaction is under way shares the next one.
 
-A batch is one transaction of few statements, each with arrays for all its rows. Leases are checked first, by
-locking their items: a request whose lease is gone takes no part, and nothing of it is stored.
+A batch is one transaction of few statements, each with arrays for all its rows, and one round trip. Leases
+are checked first, by locking their items. If one is gone, which is rare, the transaction fails there and is
+done again in two steps: a request whose lease is gone takes no part, and nothing of it is stored.
 """
 
 from __future__ import annotations
@@ -12,67 +13,115 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from psycopg import errors
+
 from outrider.model.message import Item, ItemKey, ItemState
 from outrider.spool import codec
 from outrider.spool.columns import state_number
 from outrider.spool.interface import LeaseLost, SpoolError, SpoolUnavailable
 from outrider.spool.observer import SpoolObserver
-from outrider.spool.postgresql.database import Connection, Database, concerns_one_request
+from outrider.spool.postgresql.database import Database, concerns_one_request
+from outrider.spool.postgresql.exchange import (
+    Call,
+    Connection,
+    Statement,
+    bigints,
+    booleans,
+    doubles,
+    integers,
+    octets,
+    send_together,
+    smallints,
+    texts,
+)
 
 LARGEST_BATCH = 512
 
-_CHECK = """
+_HELD = """
 SELECT i.message, i.number FROM outrider.items i
 JOIN unnest(%b::text[], %b::integer[], %b::bigint[]) AS v(message, number, lease)
   ON i.message = v.message AND i.number = v.number AND i.lease = v.lease
 WHERE i.state = 1 ORDER BY i.message, i.number FOR UPDATE OF i
 """
-_MESSAGES = """
-INSERT INTO outrider.messages SELECT * FROM unnest(%b::text[], %b::double precision[], %b::bytea[])
-"""
-_CONTENTS = """
+# Divides by zero, which ends the transaction, unless all of them hold.
+_ALL_HELD = Statement(
+    b"""
+SELECT 1 / (count(*) = cardinality($1::text[]))::integer FROM (
+  SELECT 1 FROM outrider.items i
+  JOIN unnest($1::text[], $2::integer[], $3::bigint[]) AS v(message, number, lease)
+    ON i.message = v.message AND i.number = v.number AND i.lease = v.lease
+  WHERE i.state = 1 ORDER BY i.message, i.number FOR UPDATE OF i) AS held
+""",
+    (texts, integers, bigints),
+)
+_MESSAGES = Statement(
+    b"INSERT INTO outrider.messages SELECT * FROM unnest($1::text[], $2::double precision[], $3::bytea[])",
+    (texts, doubles, octets),
+)
+_CONTENTS = Statement(
+    b"""
 INSERT INTO outrider.contents
-SELECT * FROM unnest(%b::text[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])
-"""
-_TRANSFERS = """
+SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[])
+""",
+    (texts, octets, octets, octets, octets, octets),
+)
+_TRANSFERS = Statement(
+    b"""
 INSERT INTO outrider.transfers
-SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::double precision[], %b::bytea[])
-"""
-_NAMED = "UPDATE outrider.bodies SET named = true WHERE name = ANY(%b::text[])"
-_ITEMS = """
+SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::double precision[], $4::bytea[])
+""",
+    (octets, octets, doubles, octets),
+)
+_NAMED = Statement(b"UPDATE outrider.bodies SET named = true WHERE name = ANY($1::text[])", (texts,))
+_ITEMS = Statement(
+    b"""
 INSERT INTO outrider.items SELECT * FROM unnest(
-  %b::text[], %b::integer[], %b::smallint[], %b::smallint[], %b::double precision[], %b::bytea[], %b::bytea[],
-  %b::bigint[], %b::double precision[], %b::text[], %b::boolean[], %b::double precision[])
-"""
-_CHANGED = """
+  $1::text[], $2::integer[], $3::smallint[], $4::smallint[], $5::double precision[], $6::bytea[], $7::bytea[],
+  $8::bigint[], $9::double precision[], $10::text[], $11::boolean[], $12::double precision[])
+""",
+    (
+        *(texts, integers, smallints, smallints, doubles, octets, octets),
+        *(bigints, doubles, texts, booleans, doubles),
+    ),
+)
+_CHANGED = Statement(
+    b"""
 UPDATE outrider.items AS i
 SET state = v.state, next_attempt_at = v.next_attempt_at, destination = v.destination, data = v.data,
     owner = '', lease_until = 0, solo = v.solo
-FROM unnest(%b::text[], %b::integer[], %b::smallint[], %b::double precision[], %b::bytea[], %b::bytea[],
-  %b::boolean[]) AS v(message, number, state, next_attempt_at, destination, data, solo)
+FROM unnest($1::text[], $2::integer[], $3::smallint[], $4::double precision[], $5::bytea[], $6::bytea[],
+  $7::boolean[]) AS v(message, number, state, next_attempt_at, destination, data, solo)
 WHERE i.message = v.message AND i.number = v.number
-"""
-_ENDED = """
-DELETE FROM outrider.items AS i USING unnest(%b::text[], %b::integer[]) AS v(message, number)
+""",
+    (texts, integers, smallints, doubles, octets, octets, booleans),
+)
+_ENDED = Statement(
+    b"""
+DELETE FROM outrider.items AS i USING unnest($1::text[], $2::integer[]) AS v(message, number)
 WHERE i.message = v.message AND i.number = v.number
-"""
-_TRAIL = "INSERT INTO outrider.trail (message, data) SELECT * FROM unnest(%b::text[], %b::bytea[])"
+""",
+    (texts, integers),
+)
+_TRAIL = Statement(
+    b"INSERT INTO outrider.trail (message, data) SELECT * FROM unnest($1::text[], $2::bytea[])",
+    (texts, octets),
+)
 # Two nodes may end the last two items of one message at once: the second waits here, and then sees the first.
-_LOCK = "SELECT 1 FROM outrider.messages WHERE id = ANY(%b::text[]) ORDER BY id FOR UPDATE"
-_FINISHED = """
-INSERT INTO outrider.finished
-SELECT v.message, v.at FROM unnest(%b::text[], %b::double precision[]) AS v(message, at)
-WHERE NOT EXISTS (SELECT 1 FROM outrider.items i WHERE i.message = v.message) ON CONFLICT DO NOTHING
-"""
-_EMPTIED = """
-DELETE FROM outrider.contents AS c USING unnest(%b::text[]) AS v(message)
-WHERE c.message = v.message AND NOT EXISTS (SELECT 1 FROM outrider.items i WHERE i.message = v.message)
-"""
-_UNNAMED = """
-DELETE FROM outrider.bodies AS b USING unnest(%b::text[]) AS v(message)
-WHERE b.message = v.message AND NOT EXISTS (SELECT 1 FROM outrider.items i WHERE i.message = v.message)
-"""
-_NOTIFY = "NOTIFY outrider_spool"
+_LOCK = Statement(
+    b"SELECT 1 FROM outrider.messages WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE", (texts,)
+)
+_FINISHED = Statement(
+    b"""
+WITH ended AS (
+    SELECT v.message, v.at FROM unnest($1::text[], $2::double precision[]) AS v(message, at)
+    WHERE NOT EXISTS (SELECT 1 FROM outrider.items i WHERE i.message = v.message)),
+  emptied AS (DELETE FROM outrider.contents c USING ended WHERE c.message = ended.message),
+  unnamed AS (DELETE FROM outrider.bodies b USING ended WHERE b.message = ended.message)
+INSERT INTO outrider.finished SELECT message, at FROM ended ON CONFLICT DO NOTHING
+""",
+    (texts, doubles),
+)
+_NOTIFY = Statement(b"NOTIFY outrider_spool", prepared=False)
 
 MessageRow = tuple[str, float, bytes]
 ContentRow = tuple[str, bytes, bytes | None, bytes | None, bytes, bytes | None]
@@ -125,14 +174,19 @@ class Request:
 
 
 async def write(connection: Connection, writes: Writes) -> None:
-    """All rows, in an order that suits them. Raises psycopg.Error."""
+    """Do it, as part of the transaction that is open. Raises psycopg.Error."""
+    await send_together(connection, calls_of(writes))
+
+
+def calls_of(writes: Writes) -> list[Call]:
+    """The statements, in order. Raises ValueError, struct.error for what cannot be sent."""
     done = [item for item in writes.changed if item.state is ItemState.DONE]
     waiting = [item for item in writes.changed if item.state is not ItemState.DONE]
     ended = sorted({message for message, _ in writes.finished})
-    async with connection.pipeline():
-        if ended:
-            await connection.execute(_LOCK, (ended,))
+    calls = [
+        statement.of_rows(rows)
         for statement, rows in (
+            (_LOCK, [(message,) for message in ended]),
             (_MESSAGES, writes.messages),
             (_CONTENTS, writes.contents),
             (_TRANSFERS, writes.transfers),
@@ -140,17 +194,24 @@ async def write(connection: Connection, writes: Writes) -> None:
             (_CHANGED, [changed_row(item) for item in waiting]),
             (_ENDED, [(item.key.message, item.key.number) for item in done]),
             (_TRAIL, writes.trail),
+            (_NAMED, [(name,) for name in writes.bodies]),
             (_FINISHED, writes.finished),
-        ):
-            if rows:
-                await connection.execute(statement, columns(rows))
-        if writes.bodies:
-            await connection.execute(_NAMED, (writes.bodies,))
-        if ended:
-            await connection.execute(_EMPTIED, (ended,))
-            await connection.execute(_UNNAMED, (ended,))
-        if writes.wake:
-            await connection.execute(_NOTIFY)
+        )
+        if rows
+    ]
+    return [*calls, _NOTIFY.with_parameters()] if writes.wake else calls
+
+
+def calls_under_leases(writes: Writes, leases: Sequence[tuple[ItemKey, int]]) -> list[Call]:
+    """The same, if all the leases still hold: otherwise the first statement fails; see `is_lease_lost`."""
+    rows = [(key.message, key.number, token) for key, token in leases]
+    calls = calls_of(writes)
+    return [_ALL_HELD.of_rows(rows), *calls] if rows else calls
+
+
+def is_lease_lost(error: BaseException) -> bool:
+    """Whether a transaction failed for want of a lease."""
+    return isinstance(error.__cause__, errors.DivisionByZero)
 
 
 def columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:
@@ -176,7 +237,7 @@ async def held_of(connection: Connection, leases: Sequence[tuple[ItemKey, int]])
     if not leases:
         return set()
     rows = [(key.message, key.number, token) for key, token in leases]
-    found = await (await connection.execute(_CHECK, columns(rows))).fetchall()
+    found = await (await connection.execute(_HELD, columns(rows))).fetchall()
     return {ItemKey(message, number) for message, number in found}
 
 
@@ -239,7 +300,7 @@ class Batches:
 
     async def _commit(self, batch: list[Request]) -> None:
         try:
-            await self._database.transact(lambda connection: _write_together(connection, batch))
+            await self._commit_at_once(batch)
         except Exception as error:
             if len(batch) == 1 or not concerns_one_request(error):
                 raise
@@ -247,6 +308,19 @@ class Batches:
                 request.error = None
                 with contextlib.suppress(SpoolUnavailable):
                     await self._commit_one(request)
+
+    async def _commit_at_once(self, batch: Sequence[Request]) -> None:
+        together = Writes()
+        for request in batch:
+            together.join(request.writes)
+        leases = [request.lease for request in batch if request.lease is not None]
+        try:
+            await self._database.transact_at_once(calls_under_leases(together, leases))
+        except SpoolError as error:
+            if not is_lease_lost(error):
+                raise
+            # Somebody's lease is gone. Now it is worth the time to find out whose.
+            await self._database.transact(lambda connection: _write_together(connection, batch))
 
     async def _commit_one(self, request: Request) -> None:
         try:

@@ -6,7 +6,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from outrider.spool.bodies import BodyFiles, device_error
+from outrider.spool.bodies import device_error
+from outrider.spool.body_files import BodyFiles
 from outrider.spool.codec import Malformed
 from outrider.spool.interface import Recovery, SpoolError
 from outrider.spool.observer import SpoolObserver

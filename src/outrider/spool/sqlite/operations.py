@@ -18,7 +18,8 @@ import msgspec
 from outrider.model.content import Content
 from outrider.model.message import Item, ItemKey, ItemState, Leased, MessageId, Settlement
 from outrider.spool import codec, transitions
-from outrider.spool.bodies import BodyFiles, decode_reference
+from outrider.spool.bodies import decode_reference
+from outrider.spool.body_files import BodyFiles
 from outrider.spool.codec import Malformed, MessageRecord
 from outrider.spool.columns import ACTIVE, RANKS, STATES, state_number
 from outrider.spool.interface import Change, Conflict, NotFound

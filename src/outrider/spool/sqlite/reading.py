@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from outrider.model.message import Event, Item, ItemKey, ItemState, MessageId, StoredMessage
 from outrider.spool import codec
-from outrider.spool.bodies import BodyFiles, decode_reference
+from outrider.spool.bodies import decode_reference
+from outrider.spool.body_files import BodyFiles
 from outrider.spool.codec import Malformed, MessageRecord
 from outrider.spool.columns import STATE_NUMBERS, STATES
 from outrider.spool.interface import Filter, NotFound, QueueEntry, SpoolError

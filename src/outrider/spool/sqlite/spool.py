@@ -32,7 +32,9 @@ from outrider.model.message import (
     StoredMessage,
 )
 from outrider.spool import codec, transitions
-from outrider.spool.bodies import BodyFiles, Steps, no_steps
+from outrider.spool.bodies import Steps, no_steps
+from outrider.spool.body_files import BodyFiles
+from outrider.spool.body_writer import BodyFileWriter
 from outrider.spool.interface import (
     BodyWriter,
     Change,
@@ -51,7 +53,15 @@ from outrider.spool.sqlite import operations, reading
 from outrider.spool.sqlite.connection import spool_error
 from outrider.spool.sqlite.leases import Lease, Leases
 from outrider.spool.sqlite.opening import Opening
-from outrider.spool.sqlite.operations import Leasehold, Moves, Operations, Outcome, item_row, settled_rows
+from outrider.spool.sqlite.operations import (
+    Leasehold,
+    Moves,
+    NewLease,
+    Operations,
+    Outcome,
+    item_row,
+    settled_rows,
+)
 from outrider.spool.sqlite.place import BODIES
 from outrider.spool.sqlite.rows import Rows
 from outrider.spool.sqlite.storing import Prepared, prepare
@@ -133,6 +143,7 @@ class SqliteSpool:
             opened.connection,
             opened.epoch,
             keeper=self._keeper,
+            file_threads=self._file_threads,
             observer=self._observer,
             steps=self._steps,
         )
@@ -154,6 +165,7 @@ class SqliteSpool:
                 self._transfers = None
             if reader is not None:
                 await loop.run_in_executor(self._reading, reader.close)
+            await loop.run_in_executor(self._file_threads, self._bodies.remove_spare)
             await loop.run_in_executor(self._keeper, self._close_database, writer)
         for executor in (self._file_threads, self._reading, self._keeper):
             executor.shutdown(wait=False)
@@ -227,7 +239,10 @@ class SqliteSpool:
             future.set_exception(error)
         else:
             committed = self._store_committed(future, prepared)
-            writer.submit(Request(future, prepared.rows, committed=committed, failed=prepared.undo))
+            bodies = prepared.unsynced()
+            writer.submit(
+                Request(future, prepared.rows, committed=committed, failed=prepared.undo, bodies=bodies)
+            )
         return cast(Awaitable[tuple[Leased, ...]], future)
 
     def _store_committed(
@@ -236,17 +251,22 @@ class SqliteSpool:
         def committed(result: object) -> object:
             del result
             self._moves.add_all(prepared.moves)
-            for new in prepared.leases:
-                self._leases.add(new.leased, new.seq, new.rank, new.due_before)
-                if future.cancelled():
-                    self._return(new.leased, new.due_before)
-            return tuple(new.leased for new in prepared.leases)
+            return self._handed_out(future, prepared.leases)
 
         return committed
 
+    def _handed_out(self, future: asyncio.Future[object], leases: Sequence[NewLease]) -> tuple[Leased, ...]:
+        """Leases of new messages, which are durable; given back where nobody waits for them any more."""
+        for new in leases:
+            self._leases.add(new.leased, new.seq, new.rank, new.due_before)
+            if future.cancelled():
+                self._return(new.leased, new.due_before)
+        return tuple([new.leased for new in leases])
+
     def body_writer(self, message: MessageId) -> BodyWriter:
         """See `Spool.body_writer`."""
-        return self._bodies.writer(message)
+        del message
+        return BodyFileWriter(self._bodies)
 
     def find_transfer(self, peer: str, transfer: str) -> Awaitable[TakenTransfer | None]:
         """See `Spool.find_transfer`. What this waits for is the end of the loop's tick."""
@@ -341,18 +361,20 @@ class SqliteSpool:
 
     # --- settling -------------------------------------------------------------------------------------
 
-    def settle(self, settlement: Settlement) -> Awaitable[None]:
+    def settle(self, settlement: Settlement, *, lease_until: float = 0.0) -> Awaitable[tuple[Leased, ...]]:
         """See `Spool.settle`. Raises ValueError for a settlement that forgets a recipient."""
         try:
             writer = self._open_writer()
             lease = self._leases.held(settlement.key, settlement.lease)
-            future = self._settle(writer, lease, settlement)
+            future = self._settle(writer, lease, settlement, lease_until)
         except (SpoolError, ValueError) as error:
             future = _new_future()
             future.set_exception(error)
-        return cast(Awaitable[None], future)
+        return cast(Awaitable[tuple[Leased, ...]], future)
 
-    def _settle(self, writer: Writer, lease: Lease, settlement: Settlement) -> asyncio.Future[object]:
+    def _settle(
+        self, writer: Writer, lease: Lease, settlement: Settlement, lease_until: float
+    ) -> asyncio.Future[object]:
         after = self._held_if_damaged(transitions.settled(lease.item, settlement))
         rows = settled_rows(lease.seq, lease.rank, after, transitions.finish_time(lease.item, settlement))
         done = after if after.state is ItemState.DONE else None
@@ -361,7 +383,7 @@ class SqliteSpool:
             rows.trail = ((lease.seq, next(self._numbers), trail),)
         moves = Moves(active=-1)
         moves.add(after.state)
-        reports = [prepare(message, 0.0, self._next_number) for message in settlement.new_messages]
+        reports = [prepare(message, lease_until, self._next_number) for message in settlement.new_messages]
         for report in reports:
             rows.join(report.rows)
             moves.add_all(report.moves)
@@ -386,11 +408,12 @@ class SqliteSpool:
         future = _new_future()
         ending.lease.settling = True
 
-        def committed(result: object) -> None:
+        def committed(result: object) -> tuple[Leased, ...]:
             self._leases.remove(ending.lease)
             self._moves.add_all(ending.moves)
             if result is not None:
                 self._enter(result)
+            return self._handed_out(future, [new for report in ending.reports for new in report.leases])
 
         def failed() -> None:
             self._leases.restore(ending.lease)
@@ -398,7 +421,8 @@ class SqliteSpool:
                 report.undo()
 
         rows = ending.rows if ending.call is None else None
-        writer.submit(Request(future, rows, ending.call, True, committed, failed))
+        bodies = [body for report in ending.reports for body in report.unsynced()]
+        writer.submit(Request(future, rows, ending.call, True, committed, failed, bodies))
         return future
 
     def _content_damaged(self, message: MessageId, why: str) -> None:

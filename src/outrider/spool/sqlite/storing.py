@@ -25,6 +25,10 @@ class Prepared:
     body: FileBody | None = None
     """Adopted from its writer for this message; given back when the message is not stored."""
 
+    def unsynced(self) -> tuple[FileBody, ...]:
+        """The body, where it has to be made durable before the rows are."""
+        return () if self.body is None or self.body.is_durable else (self.body,)
+
     def undo(self) -> None:
         """It was not stored: the body is its writer's again, to be abandoned or used once more."""
         if self.body is not None:

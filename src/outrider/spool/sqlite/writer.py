@@ -12,6 +12,7 @@ idle, a batch of 100 messages took between 80 and 740 ms in the thread and takes
 
 What can go wrong, and what then happens:
 
+- a body in a file cannot be synced, which is done right before the commit: its message fails alone;
 - a row is at fault (a duplicate id): the transaction is rolled back and the batch is written again, each
   request within a savepoint, so that only the one at fault fails (in the thread, like all that follows);
 - the disk is full, or a stranger holds the lock: all fail with SpoolFull or SpoolUnavailable, and the next
@@ -36,7 +37,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
-from outrider.spool.bodies import Steps
+from outrider.spool.bodies import FileBody, Steps
 from outrider.spool.interface import Conflict, SpoolError, SpoolUnavailable
 from outrider.spool.observer import SpoolObserver
 from outrider.spool.sqlite.connection import (
@@ -88,6 +89,8 @@ class Request:
     """Nobody outside waits for it: it may go with a commit that comes soon (see `LINGER_S`)."""
     committed: Callable[[object], object] | None = None
     failed: Callable[[], None] | None = None
+    bodies: Sequence[FileBody] = ()
+    """Named by the rows, and to be made durable before they are."""
     result: object = None
     error: Exception | None = None
 
@@ -112,10 +115,12 @@ class Writer:
         epoch: int,
         *,
         keeper: Executor,
+        file_threads: Executor,
         observer: SpoolObserver,
         steps: Steps,
     ) -> None:
         self._path = path
+        self._file_threads = file_threads
         self._connection: sqlite3.Connection | None = connection
         self.epoch = epoch
         self._observer = observer
@@ -232,7 +237,9 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._released)
 
     def _serve(self, batch: Batch) -> None:
-        requests = batch.requests
+        requests = self._with_durable_bodies(batch)
+        if not requests:
+            return
         try:
             if batch.written:
                 self._commit_written()
@@ -247,6 +254,28 @@ class Writer:
         else:
             self._observer.batch_committed(len(requests), time.monotonic() - batch.begun_at)
             self._steps("committed")
+
+    def _with_durable_bodies(self, batch: Batch) -> list[Request]:
+        """Those whose bodies, if any, are durable by now; the others have their errors."""
+        waiting = [(one, body) for one in batch.requests for body in one.bodies]
+        if not waiting:
+            return batch.requests
+        (_, first), others = waiting[0], waiting[1:]
+        syncs = [self._file_threads.submit(body.make_durable) for _, body in others]
+        for (request, _), sync in zip(
+            waiting, (first.make_durable, *(one.result for one in syncs)), strict=True
+        ):
+            try:
+                sync()
+            except SpoolError as error:
+                request.error = error
+                self._observer.commit_failed(1, str(error))
+        durable = [one for one in batch.requests if one.error is None]
+        if len(durable) < len(batch.requests) and batch.written:
+            assert self._connection is not None
+            _roll_back(self._connection)
+            batch.written = False
+        return durable
 
     def _commit_written(self) -> None:
         connection = self._connection
