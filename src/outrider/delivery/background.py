@@ -1,14 +1,28 @@
-"""Work that runs beside the queue manager's rounds: its failures are recorded, and its end can be waited
-for."""
+"""Work that runs beside other work: its failures are recorded, and its end can be waited for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 from outrider.delivery.observer import DeliveryObserver
 from outrider.spool.interface import SpoolError
+
+CANCEL_AGAIN_S = 2.0
+
+
+async def ended(tasks: Collection[asyncio.Future[None]]) -> None:
+    """Cancel tasks that go on for ever, until they have ended; what they failed of is passed over.
+
+    Once is not always enough: up to Python 3.11 `asyncio.wait_for`, which database libraries use, forgets a
+    cancellation that comes in the same moment as what it waits for, and the task would go on for ever.
+    """
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Background:

@@ -206,7 +206,8 @@ class FactSource:
     async def _bounded(self, name: str, session: Session, facts: Facts, question: Awaitable[None]) -> None:
         """Wait for an answer; its lack becomes a fact of its own."""
         try:
-            await asyncio.wait_for(question, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                await question
         except (LookupFailed, TimeoutError) as error:
             reason = (
                 error.reason if isinstance(error, LookupFailed) else f"no answer in {self._timeout_s:g} s"

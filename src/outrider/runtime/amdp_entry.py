@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from outrider.delivery.background import ended
 from outrider.delivery.interface import EnvelopeWatch, FreshMail, LocalTransport
 from outrider.delivery.reports import Reporting
 from outrider.dns.resolver import DnsResolver
@@ -79,9 +80,7 @@ class AmdpParts:
         """End it, when others have taken over."""
         if self.caretaker is not None:
             await self.caretaker.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
 
     async def aclose(self) -> None:
         """Break off calls under way; when nothing uses these parts any more."""

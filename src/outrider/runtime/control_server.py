@@ -89,7 +89,8 @@ class ControlServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
         try:
-            line = await asyncio.wait_for(reader.readline(), REQUEST_TIMEOUT_S)
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                line = await reader.readline()
             await self._answer(line, writer)
         except (TimeoutError, ConnectionError, ValueError):
             pass  # the caller went away or spoke nonsense; there is nobody to tell

@@ -22,6 +22,7 @@ from typing import Any
 
 from outrider.config.loader import Loaded, load
 from outrider.config.problems import ConfigError
+from outrider.delivery.background import ended
 from outrider.delivery.connections import Connections
 from outrider.delivery.item_runner import ItemRunner, Rules
 from outrider.delivery.neighbours import SharedQueue
@@ -485,10 +486,7 @@ class Server:
         await self._resolver.aclose()
 
     async def _end_background(self) -> None:
-        tasks = list(self._background)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(list(self._background))
 
     # -- what outlives the process -----------------------------------------------------------------
 

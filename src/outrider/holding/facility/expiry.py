@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from outrider.delivery.background import ended
 from outrider.holding.facility.held_errands import ErrandMaker, ErrandRunner
 from outrider.holding.facility.held_store import Changed, HeldStore
 from outrider.holding.facility.held_thread import HeldThreads
@@ -65,9 +66,7 @@ class Caretaker:
     async def stop(self) -> None:
         """End after the transaction that is under way."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await ended([self._task])
             self._task = None
 
     async def _run(self) -> None:
@@ -90,7 +89,8 @@ class Caretaker:
             except Exception as error:  # a fault of ours must not end the task
                 self._parts.observer.facility_failed("looking after held mail", error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._called.wait(), ERRANDS_S)
+                async with asyncio.timeout(ERRANDS_S):
+                    await self._called.wait()
             self._called.clear()
 
     async def sweep(self) -> None:

@@ -194,7 +194,8 @@ class SubscriptionOffice:
             except (StoreUnavailable, SpoolError) as error:
                 self._parts.observer.subscriptions_failed("writing letters", error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), LETTERS_EVERY_S)
+                async with asyncio.timeout(LETTERS_EVERY_S):
+                    await self._due.wait()
 
     async def write_letters(self) -> int:
         """Write those that are due; how many. Raises StoreUnavailable and SpoolError."""

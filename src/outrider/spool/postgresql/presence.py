@@ -20,6 +20,7 @@ from typing import cast
 
 import psycopg
 
+from outrider.delivery.background import ended
 from outrider.model.message import ItemKey, MessageId
 from outrider.spool.interface import SpoolError, SpoolUnavailable
 from outrider.spool.observer import SpoolObserver
@@ -104,8 +105,7 @@ class Presence:
         """Give the name back."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await ended([task])
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from outrider.delivery.background import ended
 from outrider.spool.interface import SpoolError
 from outrider.spool.postgresql.database import Database
 from outrider.spool.postgresql.exchange import Connection
@@ -145,8 +146,7 @@ class SlotSharing:
         """Give everything back; what cannot be given back runs out."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await ended([task])
             with contextlib.suppress(SpoolError):
                 await self._database.note(self._return_all)
 
