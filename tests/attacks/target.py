@@ -15,7 +15,7 @@ from tests.faults.sink import Sink
 from tests.peers.addresses import loopback_address
 from tests.peers.certificates import CertificateAuthority
 from tests.peers.outrider_server import OUTRIDER, OutriderServer
-from tests.peers.rooms import read_maildir, wait_until
+from tests.peers.rooms import body_files, read_maildir, wait_until
 
 SMTP, SUBMISSION, SMTPS, NEXT_HOP = 2525, 2587, 2465, 2526
 
@@ -190,9 +190,5 @@ class Target:
         return mark + b"@client.example"
 
     def bodies(self) -> list[Path]:
-        """The files of bodies in the spool."""
-        return [
-            path
-            for path in (self.server.folder / "data" / "spool" / "1" / "bodies").rglob("*")
-            if path.is_file()
-        ]
+        """The files of bodies in the spool, but for the empty ones that it has made ahead."""
+        return body_files(self.server.folder / "data")

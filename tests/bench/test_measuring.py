@@ -124,6 +124,7 @@ def test_a_server_that_fails_is_reported_and_the_others_go_on(monkeypatch: pytes
 
 def test_words_choose_shapes_and_servers() -> None:
     assert [shape.name for shape in selected("1 MiB; idle")] == [
+        "accept 1 MiB, 1 session kept",
         "accept 1 MiB, 10 sessions kept",
         "1,000 idle sessions",
     ]

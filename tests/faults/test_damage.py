@@ -24,7 +24,7 @@ from tests.faults.sites import PORT, relay
 from tests.peers.addresses import loopback_address
 from tests.peers.outrider_server import OutriderServer
 from tests.peers.postgresql import PostgresServer
-from tests.peers.rooms import wait_until
+from tests.peers.rooms import body_files, wait_until
 
 pytestmark = pytest.mark.serial
 
@@ -108,7 +108,7 @@ def test_what_is_damaged_is_found(rounds: int, tmp_path: Path) -> None:
             shutil.rmtree(data)
             shutil.copytree(tmp_path / "copy", data)
             (database,) = data.rglob("spool.db")
-            bodies = [path for path in data.rglob("bodies/*/*") if path.is_file()]
+            bodies = body_files(data)
             chance.choice(DAMAGES)(chance.choice(bodies) if number % 3 == 2 else database, chance)
             found.acknowledged += len(load.acknowledged)
             logged = len(server.log_events())

@@ -21,7 +21,7 @@ from tests.faults.sites import PORT, relay
 from tests.peers.addresses import loopback_address
 from tests.peers.outrider_server import OutriderServer
 from tests.peers.postgresql import PostgresServer
-from tests.peers.rooms import wait_until
+from tests.peers.rooms import body_files, wait_until
 
 
 def linked(spool: Path) -> None:
@@ -152,8 +152,7 @@ def test_a_flipped_bit_holds_one_message_and_no_other() -> None:
     chance = random.Random(1)
     with OutriderServer(relay(address, sink_address, delivery={"retry": [2]})) as server:
         damaged = send(address, make_mail("damaged", chance, 50_000).content, "damaged@far.example")
-        bodies = server.folder / "data" / "spool" / "1" / "bodies"
-        (body,) = [path for path in bodies.rglob("*") if path.is_file()]
+        (body,) = body_files(server.folder / "data")
         send(address, make_mail("sound", chance, 50_000).content, "sound@far.example")
         with body.open("r+b") as file:
             file.seek(25_000)

@@ -260,6 +260,11 @@ def read_maildir(folder: Path) -> list[bytes]:
     ]
 
 
+def body_files(data: Path) -> list[Path]:
+    """The large bodies below an Outrider's data_dir; not the empty files that it has made ahead."""
+    return [path for path in data.rglob("bodies/*/*") if path.is_file() and path.stat().st_size]
+
+
 def _listing(folder: Path) -> Sequence[Path]:
     try:
         return [path for path in folder.iterdir() if path.is_file()]
