@@ -18,6 +18,7 @@ from outrider.reception.interface import Session
 from outrider.reception.mt2_transfers import TransferBook
 from outrider.reception.reception import MailReception
 from outrider.spool.sqlite.spool import SqliteSpool
+from outrider.testing.writing import put
 from tests.identity.mt2_papers import NOW
 from tests.reception.mt2_rig import HEADER_SECTION, PEER, SITE, Letter, Mt2Rig, got, letter, mt2_rig
 
@@ -198,7 +199,11 @@ async def test_what_is_given_up_leaves_no_file(tmp_path: Path, end: str) -> None
 @pytest.mark.covers("MT2-18b")
 async def test_a_restart_forgets_what_is_not_whole(tmp_path: Path) -> None:
     async with mt2_rig(inline_limit=1000, partial_space=10_000_000) as rig:
-        await on_disk(rig, tmp_path / "1")
+        spool = await on_disk(rig, tmp_path / "1")
+        # The first body of a spool waits in memory until files are made.
+        first = spool.body_writer(MessageId("FIRST"))
+        await put(first, b"x" * 2_000_000)
+        await first.abandon()
         await Sender(rig, LARGE).attempt(700_000)
         assert len(files_in(tmp_path / "1")) == 1
         await rig.rig.parts.spool.close()
