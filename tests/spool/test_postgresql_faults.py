@@ -267,7 +267,7 @@ class Proxy:
         self.late: asyncio.Event | None = None
         """When it is set, the server gets what was held back."""
         self.heard = b""
-        """What the server said last, whether or not the node heard it."""
+        """All that the server has said, whether or not the node heard it."""
         self._listener: asyncio.Server | None = None
         self._streams: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -323,7 +323,7 @@ class Proxy:
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while octets := await reader.read(65_536):
-                self.heard = octets
+                self.heard += octets
                 writer.write(octets)
         writer.close()
 
@@ -369,8 +369,9 @@ async def test_a_transaction_that_arrives_late_finds_a_fence(
         await spool.settle(outcome(leased, DEFERRED))
         before = await spool.events(leased.message.id)
         proxy.late.set()
-        while b"null value in column" not in proxy.heard:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while b"null value in column" not in proxy.heard:
+                await asyncio.sleep(0.01)
         assert await spool.events(leased.message.id) == before
         await spool.close()
 
