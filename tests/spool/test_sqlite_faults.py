@@ -459,6 +459,28 @@ async def test_a_body_that_cannot_be_synced_fails_its_message_alone(
         assert b"".join(kept.body.chunks()) == b"".join(new.content.body.chunks())
 
 
+@pytest.mark.covers("FAULT-F7")
+async def test_a_fault_of_ours_while_bodies_are_synced_leaves_nobody_waiting(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = await place.open()
+    large, small = message(), message()
+    writer = spool.body_writer(large.id)
+    await put(writer, b"x" * 600_000)
+    large = replace(large, content=Content(b"\r\n", await writer.finish()))
+
+    def fsync(descriptor: int) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        results = await asyncio.gather(spool.store(large), spool.store(small), return_exceptions=True)
+    assert all(isinstance(result, SpoolUnavailable) for result in results), results
+    assert not await spool.find(Filter())
+    await spool.store(small)
+    assert {entry.message.id for entry in await spool.find(Filter())} == {small.id}
+
+
 async def test_bodies_of_finished_messages_go(place: Place) -> None:
     spool = await place.open()
     new = await with_file(spool, b"x" * 600_000)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from outrider.model.content import Body, InlineBody
@@ -160,11 +160,8 @@ class BodyFileWriter:
     def _has_file(self) -> bool:
         """Whether a file is there to be written, taken now if need be. Raises SpoolUnavailable."""
         if self._file is None:
-            try:
+            with self._failing_for_good():
                 taken = self._files.take()
-            except SpoolUnavailable:
-                self._failed = True
-                raise
             if taken is not None:
                 self._name, descriptor = taken
                 self._file = GrowingFile(self._files.directory / self._name, descriptor, self._files.step)
@@ -173,11 +170,8 @@ class BodyFileWriter:
     async def _made(self) -> GrowingFile:
         """The file, waited for if there is none yet: others may take those that are made."""
         while not self._has_file():
-            try:
+            with self._failing_for_good():
                 await self._files.made()
-            except SpoolError:
-                self._failed = True
-                raise
             if self._failed:
                 raise SpoolUnavailable("this body was abandoned")
         assert self._file is not None
@@ -200,15 +194,18 @@ class BodyFileWriter:
             self._files.submit(begin)
 
     def _append(self, file: GrowingFile, octets: bytes | memoryview) -> None:
-        try:
+        with self._failing_for_good():
             file.append(octets)
-        except SpoolError:
-            self._failed = True
-            raise
 
     async def _synced(self, file: GrowingFile) -> None:
-        try:
+        with self._failing_for_good():
             await self._files.run(file.sync)
+
+    @contextlib.contextmanager
+    def _failing_for_good(self) -> Iterator[None]:
+        """What fails within leaves a body that can never be whole: no more is taken for it."""
+        try:
+            yield
         except SpoolError:
             self._failed = True
             raise

@@ -237,10 +237,11 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._released)
 
     def _serve(self, batch: Batch) -> None:
-        requests = self._with_durable_bodies(batch)
-        if not requests:
-            return
+        requests = batch.requests
         try:
+            requests = self._with_durable_bodies(batch)
+            if not requests:
+                return
             if batch.written:
                 self._commit_written()
             else:
@@ -250,6 +251,8 @@ class Writer:
         except sqlite3.Error as error:
             self._give_up(requests, error)
         except Exception as error:  # a fault of ours must not end the thread and leave all waiting
+            if self._connection is not None:
+                _roll_back(self._connection)
             self._fail_all(requests, SpoolUnavailable(f"unforeseen: {type(error).__name__}"))
         else:
             self._observer.batch_committed(len(requests), time.monotonic() - batch.begun_at)
