@@ -10,8 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -57,12 +56,10 @@ class EvilHolder:
     holds: dict[str, Held] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Path and id of all that was asked."""
-    at_once: int = 0
-    """Fetches under way."""
-    most_at_once: int = 0
     knows: bool = True
     acknowledges: bool = True
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    away: bool = False
+    """It answers 503 to everything."""
 
     def __enter__(self) -> Self:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -97,6 +94,10 @@ class EvilHolder:
 
     def _answer(self, link: ssl.SSLSocket, path: str, body: Any) -> bool:
         """Whether the connection goes on."""
+        if self.away:
+            self.asked.append((path, ""))
+            link.sendall(head("Content-Length: 0", status="503 Not now"))
+            return False
         if path == QUERY_PATH:
             return _tell(link, {"answers": [self._known(one["id"]) for one in body["queries"]]})
         if path == ACKNOWLEDGE_PATH:
@@ -112,21 +113,9 @@ class EvilHolder:
 
     def _speak(self, link: ssl.SSLSocket, message_id: str) -> None:
         self.asked.append((MESSAGE_PATH, message_id))
-        with self._present():
-            self.holds[message_id].speaks(link)
-            with contextlib.suppress(OSError):
-                link.unwrap()
-
-    @contextmanager
-    def _present(self) -> Iterator[None]:
-        with self._lock:
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.at_once -= 1
+        self.holds[message_id].speaks(link)
+        with contextlib.suppress(OSError):
+            link.unwrap()
 
     def _known(self, message_id: str) -> dict[str, Any]:
         self.asked.append((QUERY_PATH, message_id))
