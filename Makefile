@@ -42,9 +42,9 @@ format: $(DEV_READY) ## Format the sources and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV_READY) ## Measure against other mail servers and publish; ARGS="--quick", "--rounds 3 --only relay"
+bench: $(DEV_READY) ## Measure against other mail servers and publish; ARGS="--list", "--only relay --keep"
 	@tools/need-node
-	@$(BIN)/python -m tests.peers.images postfix exim opensmtpd bind inn
+	@$(BIN)/python -m tests.peers.images postfix exim opensmtpd bind inn postgresql
 	@exec $(BIN)/python -m bench.run $(ARGS)
 
 reference: $(RUN_READY) ## Write docs/configuration.md anew from the code

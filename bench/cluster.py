@@ -57,7 +57,8 @@ async def lives(spool: PostgresSpool, prefix: str, count: int, callers: int, bod
             if body:
                 writer = spool.body_writer(message.id)
                 for _ in range(body // len(octets)):
-                    await writer.write(octets)
+                    if (room := writer.write(octets)) is not None:
+                        await room
                 message = replace(message, content=Content(message.content.headers, await writer.finish()))
             for leased in await spool.store(message, lease_until=message.received_at + 300):
                 await spool.settle(settlement_of(leased))

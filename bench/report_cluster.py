@@ -1,50 +1,57 @@
-"""The cluster's table: what a second node adds, and what a message costs nodes and database."""
+"""The cluster's tables: what a second node adds, and what a message costs nodes and database."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
-
+from bench.sheet import Sheet, cpu, dated, median, rate, ratio, table
 from bench.subjects import OutriderNode
-from bench.work import Figure, Shape
+from bench.work import Kind, Shape
 
 TARGET = 1.6
 """Of the rate of one node."""
-ONE = OutriderNode.name
-Figures = dict[str, list[Figure]]
-"""All rounds of a shape, by server."""
 
 
-def nodes(shape: Shape, found: Figures, rate_cell: Callable[[list[Figure]], str]) -> str:
+def nodes(sheet: Sheet) -> str:
     """One row for each cluster, and how it stands to one node."""
+    return "\n\n".join(_nodes(sheet, shape) for shape in sheet.of_kind(Kind.CLUSTER))
+
+
+def _nodes(sheet: Sheet, shape: Shape) -> str:
     columns = (
         *("messages/s", "to one node", "CPU ms, node", "CPU ms, database"),
         *("commits a second", "of its CPU share, a node used"),
     )
-    rows = [f"| load | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
-    one = found.get(ONE)
-    for name, figures in found.items():
-        ratio = "-"
-        if one and name != ONE:
-            ratio = f"{_median(figures, _rate) / _median(one, _rate):.2f} (target {TARGET})"
+    one = sheet.median(shape, OutriderNode.name, rate)
+    rows = []
+    for name, figures in sheet.found(shape).items():
+        found = "-"
+        if name != OutriderNode.name:
+            found = f"{ratio(median(figures, rate), one, digits=2)} (target {TARGET})"
         cells = (
-            rate_cell(figures),
-            ratio,
-            f"{_median(figures, lambda figure: figure.cpu_ms):.2f}",
-            f"{_median(figures, lambda figure: figure.extra['database_ms']):.2f}",
-            f"{_median(figures, lambda figure: figure.extra['commits_s']):.0f}",
-            f"{100 * _median(figures, lambda figure: figure.extra['share_used']):.0f} %",
+            sheet.rate_cell(shape, name),
+            found,
+            f"{median(figures, cpu):.2f}",
+            f"{median(figures, lambda figure: figure.extra['database_ms']):.2f}",
+            f"{median(figures, lambda figure: figure.extra['commits_s']):.0f}",
+            f"{100 * median(figures, lambda figure: figure.extra['share_used']):.0f} %",
         )
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append((name, *cells))
     share = (
-        f"Each node has {shape.node_cores:g} of a core, database and generators have the rest of the machine."
+        f"Each node has {shape.node_cores:g} of a core; database and generators have the rest of the machine."
     )
-    return "\n".join([*rows, "", f"{share} Target: {shape.target}."])
+    return f"{table(['load'], columns, rows)}\n\n{share} {dated(sheet, shape)}"
 
 
-def _rate(figure: Figure) -> float:
-    return figure.rate
-
-
-def _median(figures: list[Figure], of: Callable[[Figure], float]) -> float:
-    return statistics.median(of(figure) for figure in figures)
+def costs(sheet: Sheet) -> str:
+    """What a message costs: of the spool alone, and of whole nodes."""
+    columns = ("node, CPU ms a message", "database, CPU ms a message", "log written, KiB a message")
+    rows = []
+    for shape in sheet.of_kind(Kind.SPOOL, Kind.CLUSTER):
+        for name, figures in sheet.found(shape).items():
+            log = [one.extra["log_kib"] for one in figures if "log_kib" in one.extra]
+            cells = (
+                f"{median(figures, cpu):.2f}",
+                f"{median(figures, lambda one: one.extra['database_ms']):.2f}",
+                f"{median(figures, lambda one: one.extra['log_kib']):,.1f}" if log else "-",
+            )
+            rows.append((shape.name, name, *cells, sheet.measured(shape)))
+    return table(["what", "by"], columns, rows, ["measured"]) if rows else ""

@@ -56,7 +56,7 @@ _LOCAL = '[domains."{domain}"]\ndeliver = "discard:"\n'
 ALL_BUT_BULK = frozenset(Kind) - {Kind.BULK}
 ALL_BUT_ENVELOPES = frozenset(Kind) - {Kind.ENVELOPES}
 ALL_BUT_CLUSTER = frozenset(Kind) - {Kind.CLUSTER}
-NOT_FOR_ALL = FEEDS | HELD | {Kind.ENVELOPES, Kind.CLUSTER}
+NOT_FOR_ALL = FEEDS | HELD | {Kind.ENVELOPES, Kind.CLUSTER, Kind.SPOOL}
 
 
 class Subject(abc.ABC):
@@ -77,6 +77,8 @@ class Subject(abc.ABC):
     @classmethod
     def takes_part(cls, shape: Shape) -> bool:
         """Whether the shape is measured with it."""
+        if shape.only and cls.name not in shape.only:
+            return False
         return shape.kind not in cls.does_not and not (shape.few and cls.is_library)
 
     @classmethod
@@ -129,6 +131,8 @@ class OutriderTwo(Subject):
 
     def start(self) -> int:
         self._server = self._stack.enter_context(self.server(self.configuration()))
+        # Nothing of it is wanted any more when it has been measured: no reason to wait for a stop in order.
+        self._stack.callback(self._server.kill)
         return self._server.pid
 
     def configuration(self, data_dir: Path = Path("data")) -> str:
@@ -391,6 +395,30 @@ class OutriderNodes(OutriderNode):
     nodes = 2
 
 
+class SpoolNode(Subject):
+    """The spool of one node, with nobody who talks to it over a network."""
+
+    name = "spool of 1 node"
+    durability = OutriderNode.durability
+    does_not = frozenset(Kind) - {Kind.SPOOL}
+    nodes: ClassVar[int] = 1
+
+    @classmethod
+    def version(cls) -> str:
+        return OutriderNode.version()
+
+    def start(self) -> int:
+        """Not by itself: see `bench.cluster`."""
+        raise NotImplementedError
+
+
+class SpoolNodes(SpoolNode):
+    """Of two."""
+
+    name = "spools of 2 nodes"
+    nodes = 2
+
+
 class OpenSsl(Subject):
     """OpenSSL's own server, which does the handshake and no more: what a handshake costs at least."""
 
@@ -520,6 +548,14 @@ class OpenSmtpd(Subject):
     # 6.8 cannot use a private key with OpenSSL 3; its next hops come from DNS alone; and with a listen queue
     # of five it loses some of a hundred sessions that begin at once.
     does_not = OURS_ALONE | {Kind.TLS, Kind.DEAD_MX, Kind.LATENCY}
+    most_sessions: ClassVar[int] = 100
+    """That begin at once: of a thousand most wait for the kernel to send their SYN again, and again."""
+
+    @classmethod
+    def takes_part(cls, shape: Shape) -> bool:
+        """Idle sessions are opened a few at a time."""
+        few = shape.kind is Kind.IDLE or shape.sessions <= cls.most_sessions
+        return few and super().takes_part(shape)
 
     @classmethod
     def version(cls) -> str:
@@ -729,6 +765,8 @@ SUBJECTS: tuple[type[Subject], ...] = (
     OutriderFacility,
     OutriderNode,
     OutriderNodes,
+    SpoolNode,
+    SpoolNodes,
     PostfixBulk,
     Inn,
     InnCyclic,

@@ -4,7 +4,7 @@
   names an unknown one, or more than three, fails.
 - `--results FILE` records every outcome with the ids as JSON, together with a fingerprint of sources and
   tests, for `tools/requirements_index.py`. `make test` passes it; it also makes a skipped test an error.
-- A failing test shows what the peer servers logged while it ran.
+- A failing test shows what the peer servers logged while it ran; one that hangs fails (`tests/limits.py`).
 - No example of Hypothesis is held to a time: how long one takes says what else the machine does.
 """
 
@@ -24,7 +24,7 @@ pytest.register_assert_rewrite(*(f"tests.{room.name}" for room in Path(__file__)
 
 from tests.peers import records  # noqa: E402
 
-pytest_plugins = ["tests.peers.fixtures"]
+pytest_plugins = ["tests.peers.fixtures", "tests.limits"]
 
 MOST_IDS = 3
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,9 +155,10 @@ def octets_of(envelope: HeldEnvelope) -> bytes:
     return write_envelope(envelope, message_id=f"{secrets.token_hex(8)}@evil.example")
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    authority = CertificateAuthority(tmp_path_factory.mktemp("authority"))
+@contextmanager
+def eves_site(folder: Path, **running: Any) -> Iterator[Site]:
+    """Both of them; `running` is how beta's server is run."""
+    authority = CertificateAuthority(folder)
     here, eve_at = loopback_address(), loopback_address()
     zones = {
         "beta.example": f"@ MX 10 mx\nmx A {here}\namdp-mis A {here}",
@@ -179,11 +181,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             users=READERS,
         )
         eve = stack.enter_context(EvilHolder(eve_at, authority.issue(HOLDER)))
-        server = stack.enter_context(OutriderServer(settings))
+        server = stack.enter_context(OutriderServer(settings, **running))
         yield Site(server, here, eve, authority)
         server.stop()
         assert "Traceback" not in server.log()
         assert not server.log_events("amdp_incoming_failed")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with eves_site(tmp_path_factory.mktemp("authority")) as made:
+        yield made
 
 
 # --- replays (SEC-182) --------------------------------------------------------------------------------------
@@ -315,30 +323,6 @@ def test_a_holder_that_has_lost_everything_is_told_to_the_readers(site: Site) ->
     wait_until(lambda: f"Not received: {envelope.subject}" in site.subjects(), "a letter")
 
 
-@pytest.mark.covers("SEC-189", "AMDP-11")
-@pytest.mark.parametrize("since", ["the call-back", "the acknowledgement"])
-def test_a_holder_that_is_gone_is_not_asked_for_ever(site: Site, since: str) -> None:
-    """Until the envelope has expired, and the five minutes have passed that clocks may differ by. Then the
-    queue is empty; the reader is told of what was proven, and of nothing else."""
-    now = int(time.time())
-    envelope, _ = site.hold(timestamp=now - 900, expires=now - SKEW_S + 6)
-    site.eve.away = since == "the call-back"
-    site.eve.holds[envelope.id].speaks = says(head("Content-Length: 0", status="503 Not now"))
-    try:
-        queue_id = site.send(envelope)
-        if site.eve.away:
-            assert site.dropped(queue_id) == "expired"
-        else:
-            assert site.lost(queue_id) == "expired"
-            wait_until(lambda: f"Not received: {envelope.subject}" in site.subjects(), "a letter")
-    finally:
-        site.eve.away = False
-    site.queue_is_empty()
-    asked = len(site.eve.asked)
-    assert site.arrived(envelope) == 0
-    assert {one for _, one in site.eve.asked[asked:]} == {list(site.eve.holds)[-1]}, "nobody asks for it now"
-
-
 @dataclass(slots=True)
 class Crowd:
     """How many are within at once. They leave before they answer: who is answered may come again at once."""
@@ -442,7 +426,11 @@ def https_post(site: Site, path: str, body: bytes) -> tuple[int, bytes]:
 
 @pytest.fixture(scope="module")
 def purse(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Purse:
-    secret = tmp_path_factory.mktemp("purse") / "secret"
+    return filled_purse(site, tmp_path_factory.mktemp("purse") / "secret")
+
+
+def filled_purse(site: Site, secret: Path) -> Purse:
+    """An account with a hundred dollars."""
     site.server.cli("postage", "account", "open", "evil", "evil.example", "--key-file", str(secret))
     site.server.cli("postage", "credit", "evil", "100.000", "--reference", "first")
     return Purse(site, key_of(secret.read_text().strip()))

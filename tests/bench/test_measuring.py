@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import bench.run
 import pytest
+from bench.choosing import quick, selected, servers
 from bench.measuring import measure
 from bench.million import measure_million
-from bench.run import Run, quick, selected, servers
 from bench.subjects import (
     SUBJECTS,
     Aiohttp,
@@ -31,7 +32,7 @@ from bench.subjects import (
     PostfixBulk,
     Subject,
 )
-from bench.work import MIB, SHAPES, Kind, Shape
+from bench.work import MIB, SHAPES, Figure, Kind, Shape
 
 
 def shape_of(kind: Kind, sessions: int) -> Shape:
@@ -101,9 +102,9 @@ def test_a_long_queue_is_started_on_and_goes_on() -> None:
 
 
 def test_servers_take_turns_in_changing_order() -> None:
-    run = Run(2, 0.01)
+    run = bench.run.Run(2, 0.01)
     tiny = [replace(shape, fewest=10, most=10) for shape in quick(selected("20 sessions kept"))]
-    run.shape(next(shape for shape in tiny if shape.kind is Kind.ACCEPT), servers("1 process; aiosmtpd"))
+    run.measure([next(shape for shape in tiny if shape.kind is Kind.ACCEPT)], servers("1 process; aiosmtpd"))
     order = [(figure.round, figure.subject) for figure in run.figures]
     one, other = OutriderOne.name, Aiosmtpd.name
     assert order == [(1, one), (1, other), (2, other), (2, one)]
@@ -115,22 +116,46 @@ def test_a_server_that_fails_is_reported_and_the_others_go_on(monkeypatch: pytes
         raise RuntimeError("no such program")
 
     monkeypatch.setattr(Aiosmtpd, "start", broken)
-    run = Run(1, 0.01)
+    run = bench.run.Run(1, 0.01)
     shape = replace(shape_of(Kind.ACCEPT, 2), fewest=10, most=10, few=False)
-    run.shape(shape, [Aiosmtpd, OutriderOne])
+    run.measure([shape], [Aiosmtpd, OutriderOne])
     assert [figure.subject for figure in run.figures] == [OutriderOne.name]
-    assert run.failures == [f"aiosmtpd, {shape.name}: no such program"]
+    assert run.failures == [(shape.name, f"aiosmtpd, {shape.name}: no such program")]
 
 
-def test_words_choose_shapes_and_servers() -> None:
-    assert [shape.name for shape in selected("1 MiB; idle")] == [
-        "accept 1 MiB, 1 session kept",
-        "accept 1 MiB, 10 sessions kept",
-        "1,000 idle sessions",
-    ]
-    assert servers("postfix") == [PostfixBulk, Postfix]
-    assert selected("") == list(SHAPES)
-    assert servers("") == list(SUBJECTS)
+def test_shapes_that_are_held_against_each_other_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.run, "_measured", without_servers)
+    run = bench.run.Run(2, 0.01)
+    clear, mutual = shape_of(Kind.CLEAR, 20), shape_of(Kind.AMTP, 20)
+    run.measure([clear, mutual], [OutriderOne])
+    order = [(figure.round, figure.shape) for figure in run.figures]
+    assert order == [(1, clear.name), (1, mutual.name), (2, mutual.name), (2, clear.name)]
+
+
+@pytest.mark.parametrize(("known", "starts"), [(0.0, [100, 700]), (900.0, [630])])
+def test_what_is_known_of_a_server_saves_a_start(
+    monkeypatch: pytest.MonkeyPatch, known: float, starts: list[int]
+) -> None:
+    warmed: list[int] = []
+
+    def measured(shape: Shape, kind: type[Subject], number: int, messages: int, rate: float = 0.0) -> Figure:
+        if not number:
+            warmed.append(messages)
+        return without_servers(shape, kind, number, messages, rate)
+
+    monkeypatch.setattr(bench.run, "_measured", measured)
+    shape = shape_of(Kind.ACCEPT, 1)
+    run = bench.run.Run(1, 2.0, {(shape.name, OutriderOne.name): known})
+    run.measure([shape], [OutriderOne])
+    assert warmed == starts
+    assert [figure.messages for figure in run.figures] == [2000]
+
+
+def without_servers(
+    shape: Shape, kind: type[Subject], number: int, messages: int, rate: float = 0.0
+) -> Figure:
+    """A thousand messages a second."""
+    return Figure(shape.name, kind.name, number, messages, messages / 1000, 0.5, 50.0)
 
 
 def test_names_are_told_apart() -> None:

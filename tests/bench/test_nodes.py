@@ -13,15 +13,17 @@ import pytest
 from bench.measuring import MeasurementFailed
 from bench.nodes import measure_cluster
 from bench.quota import CpuQuota, Mount, NoQuota, find_mount
-from bench.records import Record, Server
 from bench.report import tables
+from bench.report_cluster import costs
 from bench.run import Run
-from bench.subjects import OutriderNode, OutriderNodes, OutriderOne
-from bench.work import SHAPES, Figure, Kind
+from bench.sheet import Sheet
+from bench.spools import measure_spool
+from bench.subjects import OutriderNode, OutriderNodes, OutriderOne, SpoolNode, SpoolNodes
+from bench.work import KIB, MIB, SHAPES, Figure, Kind
 
 from bench import quota
 from outrider.benchmark.processes import cpu_s
-from tests.bench.test_report import MACHINE
+from tests.bench.test_report import record
 
 SHAPE = replace(next(shape for shape in SHAPES if shape.kind is Kind.CLUSTER), sessions=4, fewest=10, most=40)
 SPIN = "while True: pass"
@@ -62,12 +64,20 @@ def test_without_control_groups_it_is_not_measured(monkeypatch: pytest.MonkeyPat
     (tmp_path / "mounts").write_text("proc /proc proc rw 0 0\n")
     monkeypatch.setattr(quota, "MOUNTS", tmp_path / "mounts")
     run = Run(1, 0.01)
-    run.shape(SHAPE, [OutriderNode])
+    run.measure([SHAPE], [OutriderNode])
     assert run.figures == []
-    assert run.failures == [
-        f"{OutriderNode.name}, {SHAPE.name}: not measured: "
-        "no control group for CPU that may be written to is mounted"
-    ]
+    words = "not measured: no control group for CPU that may be written to is mounted"
+    assert run.failures == [(SHAPE.name, f"{OutriderNode.name}, {SHAPE.name}: {words}")]
+
+
+@pytest.mark.parametrize("size", [4 * KIB, MIB])
+@pytest.mark.parametrize("kind", [SpoolNode, SpoolNodes])
+def test_spools_alone_are_measured(kind: type[SpoolNode], size: int) -> None:
+    shape = next(shape for shape in SHAPES if shape.kind is Kind.SPOOL and shape.size == size)
+    figure = measure_spool(replace(shape, sessions=2), kind, 1, 8)
+    assert figure.messages == 8
+    assert figure.rate > 0
+    assert figure.extra["log_kib"] > size / KIB / 2
 
 
 def test_version_1_is_preferred_where_it_has_the_controller(tmp_path: Path) -> None:
@@ -107,7 +117,7 @@ def test_the_table_says_what_a_second_node_adds() -> None:
         for kind, seconds in ((OutriderNode, 4.0), (OutriderNodes, 2.0))
         for number in (1, 2, 3)
     ]
-    servers = [Server(kind.name, "1.0", kind.durability) for kind in (OutriderNode, OutriderNodes)]
-    text = tables(Record(MACHINE, "2026-01-01T00:00:00Z", 1.0, 3, servers, figures, []))
+    text = tables(record(*figures))
     assert f"| {OutriderNode.name} | 250 (250-250) | - | 1.00 | 0.40 | 50 | 97 % |" in text
     assert f"| {OutriderNodes.name} | 500 (500-500) | 2.00 (target 1.6) | 1.00 | 0.40 | 50 | 97 % |" in text
+    assert f"| {SHAPE.name} | {OutriderNode.name} | 1.00 | 0.40 | - |" in costs(Sheet(record(*figures)))

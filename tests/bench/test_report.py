@@ -8,11 +8,12 @@ from xml.etree import ElementTree
 
 import pytest
 from bench.chart import Bar, Group, chart
-from bench.records import Record, Server, read_record, write_record
-from bench.report import BEGIN, CHART, END, PAGE, RECORD, drawing, publish, put_between, tables
+from bench.records import Facts, Record, Row, Server, read_record
+from bench.report import BLOCKS, CHART, DOCS, NOTHING, RECORD, drawing, filled, publish, put_between, tables
+from bench.sheet import Sheet
 from bench.work import SHAPES, Figure, Kind
 
-MACHINE: dict[str, str | int] = {
+MACHINE: Facts = {
     "processor": "AMD EPYC",
     "cores": 2,
     "memory_mib": 24105,
@@ -23,14 +24,29 @@ MACHINE: dict[str, str | int] = {
 OURS, POSTFIX, EXIM = "Outrider, 2 workers", "Postfix", "Exim"
 
 
-def figure(kind: Kind, subject: str, seconds: float, number: int = 1, **extra: float) -> Figure:
-    shape = next(shape for shape in SHAPES if shape.kind is kind)
-    return Figure(shape.name, subject, number, 1000, seconds, 0.5, 50.0, extra)
+def figure(
+    kind: Kind, subject: str, seconds: float, number: int = 1, *, shape: str = "", **extra: float
+) -> Figure:
+    name = shape or next(shape.name for shape in SHAPES if shape.kind is kind)
+    return Figure(name, subject, number, 1000, seconds, 0.5, 50.0, extra)
 
 
-def record(*figures: Figure) -> Record:
-    servers = [Server(name, "1.0", "the file synced") for name in (OURS, POSTFIX, EXIM)]
-    return Record(MACHINE, "2026-01-01T00:00:00Z", 12.5, 3, servers, list(figures), [])
+def record(
+    *figures: Figure,
+    began: str = "2026-01-01T00:00:00Z",
+    commit: str = "abcdef0",
+    minutes: float = 1.5,
+    machine: Facts = MACHINE,
+) -> Record:
+    """Rows of these figures, of one run."""
+    rows = []
+    for shape in SHAPES:
+        mine = [one for one in figures if one.shape == shape.name]
+        servers = [Server(name, "1.0", "the file synced") for name in {one.subject: None for one in mine}]
+        if mine:
+            rounds = len({one.round for one in mine})
+            rows.append(Row(shape.name, began, minutes, rounds, commit, machine, servers, mine, []))
+    return Record(rows)
 
 
 RATES = record(
@@ -42,18 +58,18 @@ RATES = record(
 
 def test_rates_are_medians_with_their_range() -> None:
     assert (
-        "| accept, 1 session kept | 5,000 (4,000-10,000) | 1,000 (1,000-1,000) | 2,000 (2,000-2,000) |"
-        in tables(RATES)
-    )
+        "| accept, 1 session kept | 5,000 (4,000-10,000) | 1,000 (1,000-1,000), 1 round "
+        "| 2,000 (2,000-2,000), 1 round | 2026-01-01 00:00, abcdef0, 3 rounds |"
+    ) in tables(RATES)
 
 
-def test_targets_are_ratios_of_medians() -> None:
-    assert "| accept, 1 session kept | 2 x Postfix | 5.0 | 2.5 (Exim) |" in tables(RATES)
+def test_ratios_are_of_medians() -> None:
+    assert "| accept, 1 session kept | 5.0 | 2.5 (Exim) |" in tables(RATES)
 
 
 def test_a_server_that_took_no_part_has_a_dash() -> None:
     text = tables(record(figure(Kind.TLS, OURS, 1.0), figure(Kind.ACCEPT, EXIM, 1.0)))
-    assert re.search(r"^\| STARTTLS, .* \| 1,000 \(1,000-1,000\) \| - \|$", text, re.MULTILINE)
+    assert re.search(r"^\| STARTTLS, .* \| 1,000 \(1,000-1,000\) \| - \| 2026-[^|]* \|$", text, re.MULTILINE)
 
 
 def test_other_shapes_have_tables_of_their_own() -> None:
@@ -79,8 +95,7 @@ def test_amdp_stands_beside_plain_mail_of_the_same_processes() -> None:
         figure(Kind.PAGE, ours, 1.0, p50_ms=1.5, p99_ms=2.5, new_ms=5.25),
         figure(Kind.DOWNLOAD, ours, 2.0, mib=200.0, first_ms=40.0, hold_mib=70.0),
     ]
-    servers = [Server(name, "1.0", "the file synced") for name in (ours, plain)]
-    text = tables(Record(MACHINE, "2026-01-01T00:00:00Z", 12.5, 3, servers, figures, []))
+    text = tables(record(*figures))
     assert f"| {ours} | 500 (500-500) | 0.50 | 0.50 (target 0.4) |" in text
     assert f"| {plain} | 1,000 (1,000-1,000) | 0.50 | - |" in text
     assert f"| {ours} | 1.5 | 2.5 | 5.2 | 0.5 |" in text
@@ -88,8 +103,34 @@ def test_amdp_stands_beside_plain_mail_of_the_same_processes() -> None:
 
 
 def test_what_could_not_be_measured_is_said() -> None:
-    lost = Record(MACHINE, "2026-01-01T00:00:00Z", 1, 1, [], [], ["Exim, relay: the queue does not empty"])
-    assert "- Exim, relay: the queue does not empty" in tables(lost)
+    (row,) = record(figure(Kind.RELAY, OURS, 1.0)).rows
+    row.failures.append("Exim, relay: the queue does not empty")
+    assert "- Exim, relay: the queue does not empty" in tables(Record([row]))
+
+
+def test_each_row_says_when_it_was_measured_and_of_what() -> None:
+    old = record(figure(Kind.ACCEPT, OURS, 1.0), began="2026-01-01T07:08:09Z", commit="abcdef0-dirty")
+    new = record(figure(Kind.RELAY, OURS, 1.0), began="2026-02-03T04:05:06Z")
+    text = tables(Record([*old.rows, *new.rows]))
+    assert re.search(r"^\| accept, 1 .* \| 2026-01-01 07:08, abcdef0\+, 1 round \|$", text, re.MULTILINE)
+    assert re.search(r"^\| relay, 20 .* \| 2026-02-03 04:05, abcdef0, 1 round \|$", text, re.MULTILINE)
+    assert "2 cores of AMD EPYC" in text
+
+
+def test_machines_have_letters_where_there_are_several() -> None:
+    old = record(figure(Kind.ACCEPT, OURS, 1.0))
+    new = record(figure(Kind.RELAY, OURS, 1.0), machine={**MACHINE, "python": "3.13.1"})
+    text = tables(Record([*old.rows, *new.rows]))
+    assert "- A: 2 cores of AMD EPYC, 24,105 MiB, Linux 6.18, ext4, Python 3.11.7" in text
+    assert "- B: 2 cores of AMD EPYC, 24,105 MiB, Linux 6.18, ext4, Python 3.13.1" in text
+    assert "| 2026-01-01 00:00, abcdef0, A, 1 round |" in text
+    assert "| 2026-01-01 00:00, abcdef0, B, 1 round |" in text
+
+
+def test_a_server_has_all_versions_that_its_figures_are_of() -> None:
+    (old,), (new,) = (record(figure(kind, OURS, 1.0)).rows for kind in (Kind.ACCEPT, Kind.RELAY))
+    new.servers[:] = [Server(OURS, "1.1", "the file synced")]
+    assert f"| {OURS} | 1.0, 1.1 | the file synced |" in tables(Record([old, new]))
 
 
 def test_the_chart_is_xml_and_shows_each_median_once() -> None:
@@ -105,38 +146,37 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert ElementTree.fromstring(picture) is not None
 
 
-def test_a_page_is_changed_between_its_marks_only(tmp_path: Path) -> None:
-    page, picture = tmp_path / "page.md", tmp_path / "chart.svg"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    publish(RATES, page, picture)
-    publish(RATES, page, picture)
-    text = page.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n![Messages a second](chart.svg)\n")
-    assert text.endswith(f"\n{END}\nafter\n")
-    assert text.count("### Messages a second") == 1
-    assert "old" not in text
+def test_pages_are_changed_between_their_marks_only(tmp_path: Path) -> None:
+    for name, blocks in BLOCKS.items():
+        marks = (f"<!-- figures, {one}: begin -->\nold\n<!-- figures, {one}: end -->\n" for one in blocks)
+        (tmp_path / name).write_text(f"before\n{''.join(marks)}after\n")
+    publish(RATES, tmp_path)
+    publish(RATES, tmp_path)
+    text = (tmp_path / "performance.md").read_text()
+    assert text.startswith("before\n<!-- figures, machine: begin -->\n2 cores of AMD EPYC")
+    assert text.endswith("-->\nafter\n")
+    assert text.count("### Messages a second") == text.count(f"![Messages a second]({CHART})") == 1
+    assert "\nold\n" not in text
+    assert NOTHING in (tmp_path / "scaling.md").read_text()
+    assert (tmp_path / CHART).read_text() == drawing(RATES)
 
 
 def test_a_page_without_marks_is_left_alone() -> None:
     with pytest.raises(ValueError, match="lacks"):
-        put_between("no marks", "text")
+        put_between("no marks", "mail", "text")
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    write_record(RATES, tmp_path / "figures.json")
-    assert read_record(tmp_path / "figures.json") == RATES
-
-
-def test_the_published_page_is_made_from_the_published_figures() -> None:
-    known = read_record(RECORD)
-    page = PAGE.read_text("utf-8")
-    assert put_between(page, f"![Messages a second]({CHART.name})\n\n{tables(known)}") == page
-    assert CHART.read_text("utf-8") == drawing(known)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_published_pages_are_made_from_the_published_figures(name: str) -> None:
+    known = read_record(DOCS / RECORD)
+    page = (DOCS / name).read_text("utf-8")
+    assert filled(page, BLOCKS[name], Sheet(known)) == page
+    assert (DOCS / CHART).read_text("utf-8") == drawing(known)
 
 
 def test_amtp_stands_beside_the_clear_with_its_ratio() -> None:
     text = tables(record(figure(Kind.CLEAR, OURS, 1.0), figure(Kind.AMTP, OURS, 1.25)))
-    assert "### AMTP beside SMTP in the clear" in text
+    assert "beside SMTP in the clear" in text
     assert (
         "| Outrider, 2 workers | 1,000 (1,000-1,000) | 800 (800-800) | 0.80 (target 0.7) | 0.50 | 0.50 |"
         in text
@@ -162,9 +202,7 @@ def test_bulk_is_held_against_each_feed() -> None:
         figure(Kind.BULK, ours[1], 0.25),
         figure(Kind.BULK, "INN, traditional spool", 1.0),
     ]
-    made = record(*figures)
-    made.servers.extend(Server(one.subject, "1.0", "?") for one in figures)
-    text = tables(made)
+    text = tables(record(*figures))
     assert "| INN, traditional spool | 1,000 (1,000-1,000) | 0.50 | 2.0 | 4.0 |" in text
     assert f"| {ours[0]} | 2,000 (2,000-2,000) | 0.50 | 1.0 | 2.0 |" in text
 
@@ -175,5 +213,4 @@ def test_distance_is_a_ratio_to_none() -> None:
     made = record(
         *(Figure(name, ours, 1, 1000, seconds, 0.5, 50.0) for name, seconds in ((near, 1.0), (far, 1.25)))
     )
-    made.servers.append(Server(ours, "1.0", "?"))
     assert f"| {far} | 800 (800-800) | 0.80 (target 0.5) |" in tables(made)

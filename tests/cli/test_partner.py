@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from outrider.cli.main import main
 from outrider.config.loader import load
 from outrider.config.schema import Partner
-from outrider.routing.partners import PartnerTable
+from outrider.routing.partners import PartnerTable, meets
 from outrider.runtime.partner_files import PartnerFileError, PartnerFolder, entry_text
 from tests.identity.partner_papers import altered
 from tests.peers.certificates import CertificateAuthority
@@ -200,6 +200,38 @@ def test_what_the_operator_has_decided_stays(us: Site, bank: Site) -> None:
     us.run("accept", str(us.partners / "bank.example.invitation"), "--yes")
     [entry] = PartnerTable(load(us.folder / "outrider.toml").config).entries
     assert (entry.inbound, entry.mode, entry.outbound.channel) == ("tls-mutual", "refuse", "mutual")
+
+
+def listening(*protocols: str) -> dict[str, Any]:
+    """Listeners of a site."""
+    return {"listeners": [{"protocol": one, "address": "127.0.0.1"} for one in protocols]}
+
+
+@pytest.mark.covers("ITP-8", "MT2-27")
+@pytest.mark.parametrize(
+    ("ours", "theirs", "inbound", "outbound"),
+    [
+        (("mt2",), ("mt2",), "mt2", "mt2"),
+        (("amtp", "mt2"), ("amtp", "mt2"), "amtp", "amtp"),
+        (("mt2",), ("amtp", "mt2"), "mt2", "mt2"),
+        (("smtp",), ("mt2",), "tls-mutual", "mt2"),
+        (("mt2",), ("smtp",), "tls-mutual", "mutual"),
+        (("amtp",), ("mt2",), "tls-mutual", "mt2"),
+    ],
+)
+def test_both_sides_come_to_the_same_terms(
+    tmp_path: Path, ours: tuple[str, ...], theirs: tuple[str, ...], inbound: str, outbound: str
+) -> None:
+    one = make_site(tmp_path / "one", "one.example", **listening(*ours))
+    other = make_site(tmp_path / "other", "other.example", **listening(*theirs))
+    one.run("accept", str(other.invite()), "--yes")
+    other.run("accept", str(one.invite()), "--yes")
+    [mine] = PartnerTable(load(one.folder / "outrider.toml").config).entries
+    [others] = PartnerTable(load(other.folder / "outrider.toml").config).entries
+    assert (mine.inbound, mine.outbound.channel) == (inbound, outbound)
+    by_channel = {"mutual": "tls-mutual", "amtp": "amtp", "mt2": "mt2"}
+    assert meets(by_channel[mine.outbound.channel], others.inbound)
+    assert meets(by_channel[others.outbound.channel], mine.inbound)
 
 
 def test_a_site_may_not_take_domains_of_others(us: Site, bank: Site, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.faults import ledger
-from tests.faults.load import Load, is_whole
-from tests.faults.sink import Sink
+from tests.faults.load import Load, Sent, is_whole
+from tests.faults.sink import Arrival, Sink
 from tests.peers.outrider_server import OutriderServer
 from tests.peers.rooms import wait_until
 
@@ -39,23 +39,26 @@ class Account:
 
 def account_of(load: Load, sink: Sink) -> Account:
     """Compare what was acknowledged with what arrived."""
-    arrivals = Counter(
-        (name, arrival.field(b"X-Token").decode()) for arrival in sink.arrivals for name in arrival.recipients
-    )
+    mail = [(one.field(b"X-Token").decode(), one) for one in sink.arrivals if one.sender]
+    arrivals = Counter((name, token) for token, arrival in mail for name in arrival.recipients)
     messages = Counter(token for name, token in arrivals.elements() if name.startswith("a-"))
     bounced = {name for arrival in sink.arrivals if not arrival.sender for name in arrival.recipients}
-    wanted = [(name, mail) for mail in load.acknowledged.values() for name in mail.recipients]
+    wanted = [(name, sent) for sent in load.acknowledged.values() for name in sent.recipients]
     return Account(
         acknowledged=len(load.acknowledged),
-        lost=[name for name, mail in wanted if "refused" not in name and not arrivals[name, mail.token]],
-        truncated=[
-            a.field(b"X-Token").decode() for a in sink.arrivals if a.sender and not is_whole(a.content)
-        ],
+        lost=[name for name, sent in wanted if "refused" not in name and not arrivals[name, sent.token]],
+        truncated=[token for token, arrival in mail if not is_as_sent(arrival, load.acknowledged.get(token))],
         duplicates=sum(count - 1 for count in messages.values()),
         bounces_lost=[
-            mail.sender for name, mail in wanted if "refused" in name and mail.sender not in bounced
+            sent.sender for name, sent in wanted if "refused" in name and sent.sender not in bounced
         ],
     )
+
+
+def is_as_sent(arrival: Arrival, sent: Sent | None) -> bool:
+    """Whether it is whole, and the one that was sent by its name; None: it was never acknowledged."""
+    whole = arrival.is_proven or is_whole(arrival.content)
+    return whole and (sent is None or arrival.field(b"X-Digest").decode() == sent.digest)
 
 
 def drained(server: OutriderServer, patience_s: float = 120) -> None:

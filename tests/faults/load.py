@@ -23,17 +23,29 @@ REFUSED_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
-    """A message that can be told from all others, and whose content proves itself whole."""
+class Sent:
+    """What is remembered of a message: enough to say of each recipient whether it came, whole and once."""
 
     token: str
     recipients: tuple[str, ...]
-    content: bytes
+    digest: str
+    """SHA-256 of its body, as its header says it too."""
 
     @property
     def sender(self) -> str:
         """Where its bounce goes."""
         return f"sender-{self.token}@{DOMAIN}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mail(Sent):
+    """A message that can be told from all others, and whose content proves itself whole."""
+
+    content: bytes
+
+    def sent(self) -> Sent:
+        """It without its content."""
+        return Sent(self.token, self.recipients, self.digest)
 
 
 def make_mail(token: str, chance: random.Random, size: int, *, refused: bool = True) -> Mail:
@@ -44,7 +56,7 @@ def make_mail(token: str, chance: random.Random, size: int, *, refused: bool = T
     body = _body(size, chance)
     digest = hashlib.sha256(body).hexdigest()
     header = f"X-Token: {token}\r\nMessage-ID: <{token}@load.example>\r\nX-Digest: {digest}\r\n\r\n"
-    return Mail(token, tuple(names), header.encode() + body)
+    return Mail(token, tuple(names), digest, header.encode() + body)
 
 
 def is_whole(content: bytes) -> bool:
@@ -84,9 +96,8 @@ class Load:
         self._chance = random.Random(seed)
         self._numbers = itertools.count(1)
         self._stopping = threading.Event()
-        self.offered: dict[str, Mail] = {}
-        """All that were begun, by token: those without an answer may have been taken or not."""
-        self.acknowledged: dict[str, Mail] = {}
+        self.acknowledged: dict[str, Sent] = {}
+        """By token. Those without an answer are in no list: they may have been taken or not."""
         self.ids: dict[str, str] = {}
         """Message id of the 250 by token."""
         self.refusals: list[bytes] = []
@@ -126,7 +137,6 @@ class Load:
         while not self._stopping.is_set():
             token, size = f"{self._prefix}{next(self._numbers):06d}", self._chance.choice(self._sizes)
             mail = make_mail(token, self._chance, size, refused=self._refused)
-            self.offered[mail.token] = mail
             answer = await send_one(reader, writer, mail)
             if not answer.startswith(b"250"):
                 self.refusals.append(answer)
@@ -135,7 +145,7 @@ class Load:
                 await asyncio.sleep(REFUSED_S)
                 continue
             self.ids[mail.token] = answer.split(b" ")[-1].decode().strip()
-            self.acknowledged[mail.token] = mail
+            self.acknowledged[mail.token] = mail.sent()
             await asyncio.sleep(self._pause_s)
 
 

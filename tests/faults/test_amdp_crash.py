@@ -159,7 +159,7 @@ class Parties:
         self.wait_settled()
         mhf, img = self.servers["mhf"], self.servers["img"]
         got = {
-            (reader, _token(content), _id(rb"(?s)^Received: .*?\bid (\w+)", content))
+            (reader, _token(content), _id(rb"(?ms)^Received: .*?\bid (\w+)", content))
             for reader in self.readers()
             for content in mailbox(img, reader)
         }

@@ -72,7 +72,7 @@ def test_under_load(tmp_path: Path, jump_s: float) -> None:
     sink_address, address = loopback_address(), loopback_address()
     with (
         Clock(tmp_path) as clock,
-        Sink(sink_address, PORT) as sink,
+        Sink(sink_address, PORT, keeps_bodies=False) as sink,
         OutriderServer(relay(address, sink_address), environment=clock.environment) as server,
     ):
         with Load(address, PORT, pause_s=0.01) as load:

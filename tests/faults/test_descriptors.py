@@ -32,7 +32,10 @@ def test_starved_of_descriptors_under_load(rounds: int) -> None:
     sink_address, address = loopback_address(), loopback_address()
     chance = random.Random(93)
     # Half of the bodies go to files, each session and each delivery is a socket.
-    with Sink(sink_address, PORT) as sink, OutriderServer(relay(address, sink_address)) as server:
+    with (
+        Sink(sink_address, PORT, keeps_bodies=False) as sink,
+        OutriderServer(relay(address, sink_address)) as server,
+    ):
         soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
         settled = len(descriptors(server))
         with Load(address, PORT, sessions=20, sizes=(100, 20_000, 300_000), pause_s=0.01) as load:

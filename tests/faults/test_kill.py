@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.faults.account import check_account
-from tests.faults.figures import publish, short_and_long
+from tests.faults.figures import Case, blocks, publish, short_and_long
 from tests.faults.load import Load
 from tests.faults.sink import Sink
 from tests.faults.sites import PORT, relay
@@ -18,6 +19,9 @@ from tests.peers.postgresql import PostgresServer
 from tests.peers.rooms import wait_until
 
 pytestmark = pytest.mark.serial
+
+BLOCK = 50
+"""Rounds after which all mail is accounted for."""
 
 
 def kill_rounds(server: OutriderServer, rounds: int, chance: random.Random) -> int:
@@ -35,27 +39,33 @@ def kill_rounds(server: OutriderServer, rounds: int, chance: random.Random) -> i
     return kills
 
 
+def kill_in_blocks(case: Case, rounds: int, **more: object) -> None:
+    """Kill under load, account for it all, and go on with the same spool, which is named in `more`."""
+    sink_address, address = loopback_address(), loopback_address()
+    configuration = relay(address, sink_address, **more)
+    for block in blocks(case, rounds, BLOCK):
+        with (
+            Sink(sink_address, PORT, keeps_bodies=False) as sink,
+            OutriderServer(configuration) as server,
+        ):
+            with Load(address, PORT, pause_s=0.02, prefix=block.prefix) as load:
+                kills = kill_rounds(server, block.rounds, random.Random(f"{case.backend} {block.done}"))
+            account = check_account(server, load, sink, kills)
+        case.publish(account.figures(kills))
+
+
 @pytest.mark.covers("FAULT-F2", "SMTP-5", "FAULT-F14")
 @short_and_long(50, 500)
-def test_killed_under_load_loses_nothing(rounds: int) -> None:
-    sink_address, address = loopback_address(), loopback_address()
-    with Sink(sink_address, PORT) as sink, OutriderServer(relay(address, sink_address)) as server:
-        with Load(address, PORT, pause_s=0.02) as load:
-            kills = kill_rounds(server, rounds, random.Random(7))
-        account = check_account(server, load, sink, kills)
-    publish("F2", "server killed", "SQLite", account.figures(kills))
+def test_killed_under_load_loses_nothing(rounds: int, tmp_path: Path) -> None:
+    case = Case("F2", "server killed", "SQLite")
+    kill_in_blocks(case, rounds, data_dir=str(tmp_path / "data"))
 
 
 @pytest.mark.covers("FAULT-F2", "SMTP-5", "FAULT-F14")
 @short_and_long(8, 500)
 def test_killed_with_the_spool_in_postgresql(postgres_dsn: str, rounds: int) -> None:
-    sink_address, address = loopback_address(), loopback_address()
-    configuration = relay(address, sink_address, spool={"backend": "postgresql", "dsn": postgres_dsn})
-    with Sink(sink_address, PORT) as sink, OutriderServer(configuration) as server:
-        with Load(address, PORT, pause_s=0.02) as load:
-            kills = kill_rounds(server, rounds, random.Random(8))
-        account = check_account(server, load, sink, kills)
-    publish("F2", "server killed", "PostgreSQL", account.figures(kills))
+    case = Case("F2", "server killed", "PostgreSQL")
+    kill_in_blocks(case, rounds, spool={"backend": "postgresql", "dsn": postgres_dsn})
 
 
 @pytest.mark.covers("FAULT-F3", "SMTP-5", "SEC-94")
@@ -63,7 +73,10 @@ def test_killed_with_the_spool_in_postgresql(postgres_dsn: str, rounds: int) -> 
 def test_the_database_killed_under_load_loses_nothing(rounds: int) -> None:
     sink_address, address = loopback_address(), loopback_address()
     chance = random.Random(9)
-    with Sink(sink_address, PORT) as sink, PostgresServer(loopback_address()) as postgres:
+    with (
+        Sink(sink_address, PORT, keeps_bodies=False) as sink,
+        PostgresServer(loopback_address()) as postgres,
+    ):
         configuration = relay(address, sink_address, spool={"backend": "postgresql", "dsn": postgres.dsn})
         with OutriderServer(configuration) as server:
             with Load(address, PORT) as load:

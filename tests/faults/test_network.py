@@ -73,7 +73,7 @@ def strike(wire: Between, rounds: int, chance: random.Random, load: Load) -> Non
 def test_a_next_hop_that_goes_away(rounds: int) -> None:
     sink_address, address, wire_address = (loopback_address() for _ in range(3))
     with (
-        Sink(sink_address, PORT) as sink,
+        Sink(sink_address, PORT, keeps_bodies=False) as sink,
         Between(wire_address, PORT, (sink_address, PORT)) as wire,
         OutriderServer(relay(address, wire_address)) as server,
     ):
@@ -88,7 +88,7 @@ def test_a_next_hop_that_goes_away(rounds: int) -> None:
 def test_clients_that_go_away(rounds: int) -> None:
     sink_address, address, wire_address = (loopback_address() for _ in range(3))
     with (
-        Sink(sink_address, PORT) as sink,
+        Sink(sink_address, PORT, keeps_bodies=False) as sink,
         OutriderServer(relay(address, sink_address)) as server,
         Between(wire_address, PORT, (address, PORT)) as wire,
     ):
@@ -107,7 +107,7 @@ def test_a_database_that_cannot_be_reached(postgres_dsn: str, rounds: int) -> No
     host = postgres_dsn.partition("@")[2].partition(":")[0]
     spool = {"backend": "postgresql", "dsn": postgres_dsn.replace(host, wire_address)}
     with (
-        Sink(sink_address, PORT) as sink,
+        Sink(sink_address, PORT, keeps_bodies=False) as sink,
         Between(wire_address, 5432, (host, 5432)) as wire,
         OutriderServer(relay(address, sink_address, spool=spool)) as server,
     ):
@@ -125,7 +125,7 @@ def test_a_name_server_that_dies(rounds: int) -> None:
     chance = random.Random(34)
     # Nothing is remembered for long: the next hop has to be looked up again and again.
     zone = f"@ 1 IN MX 10 mx.{DOMAIN}.\nmx 1 IN A {sink_address}\n"
-    with Sink(sink_address, PORT) as sink, BindServer({DOMAIN: zone}) as names:
+    with Sink(sink_address, PORT, keeps_bodies=False) as sink, BindServer({DOMAIN: zone}) as names:
         configuration = relay(
             address,
             sink_address,
@@ -159,7 +159,7 @@ def test_a_network_that_loses_packets() -> None:
         with network.on(0):
             stack.enter_context(server)
         with network.on(1):
-            sink = stack.enter_context(Sink(there, PORT))
+            sink = stack.enter_context(Sink(there, PORT, keeps_bodies=False))
             load = stack.enter_context(Load(here, PORT, sessions=20, sizes=(100, 1_500, 20_000)))
         wait_until(lambda: len(load.acknowledged) >= messages, f"{messages} messages", 1800)
         wait_until(lambda: len(sink.arrivals) >= messages // 2, "some of them to go on", 1800)

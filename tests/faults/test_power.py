@@ -19,7 +19,7 @@ import pytest
 
 from tests.faults import careless
 from tests.faults.account import account_of, check_account, drained
-from tests.faults.figures import publish, short_and_long
+from tests.faults.figures import Case, blocks, publish, short_and_long
 from tests.faults.load import DOMAIN, Load, is_whole
 from tests.faults.powered import Powered, PoweredPostgres
 from tests.faults.powerloss import Names
@@ -30,6 +30,9 @@ from tests.peers.outrider_server import OutriderServer
 from tests.peers.rooms import read_maildir, wait_until
 
 pytestmark = pytest.mark.serial
+
+BLOCK = 20
+"""Rounds after which all mail is accounted for."""
 
 
 @pytest.fixture
@@ -62,17 +65,20 @@ def cut_rounds(server: OutriderServer, powered: Powered, rounds: int, chance: ra
 def test_a_power_cut_loses_nothing(powered: Powered, tmp_path: Path, rounds: int) -> None:
     sink_address, address = loopback_address(), loopback_address()
     configuration = relay(address, sink_address, data_dir=str(tmp_path / "disk" / "data"))
-    with (
-        Sink(sink_address, PORT) as sink,
-        OutriderServer(configuration, environment=powered.environment) as server,
-    ):
-        with Load(address, PORT, pause_s=0.02) as load:
-            cuts = cut_rounds(server, powered, rounds, random.Random(4))
-        account = check_account(server, load, sink, cuts)
-        risk = {"octets at risk": powered.disk.dropped}
-        publish("F4", "power cut", "SQLite", account.figures(cuts) | risk)
+    case = Case("F4", "power cut", "SQLite")
+    for block in blocks(case, rounds, BLOCK):
+        dropped = powered.disk.dropped
+        with (
+            Sink(sink_address, PORT, keeps_bodies=False) as sink,
+            OutriderServer(configuration, environment=powered.environment) as server,
+        ):
+            with Load(address, PORT, pause_s=0.02, prefix=block.prefix) as load:
+                cuts = cut_rounds(server, powered, block.rounds, random.Random(f"4 {block.done}"))
+            account = check_account(server, load, sink, cuts)
+        risk = powered.disk.dropped - dropped
+        case.publish(account.figures(cuts) | {"octets at risk": risk})
         assert powered.disk.strays == 0
-        assert powered.disk.dropped > 0
+        assert risk > 0
 
 
 @pytest.mark.covers("FAULT-F4")
@@ -103,11 +109,17 @@ def test_a_power_cut_takes_nothing_from_a_mailbox(powered: Powered, tmp_path: Pa
         with Load(address, PORT, refused=False, pause_s=0.02) as load:
             cuts = cut_rounds(server, powered, rounds, random.Random(6))
         drained(server, 120 + 5 * rounds)
-        boxes = {name: read_maildir(disk / "mail" / name) for name in names}
-    found = Counter((name, token_of(mail)) for name, box in boxes.items() for mail in box)
+        delivered = {
+            name: [
+                (token_of(mail), is_whole(mail.replace(b"\n", b"\r\n")))
+                for mail in read_maildir(disk / "mail" / name)
+            ]
+            for name in names
+        }
+    found = Counter((name, token) for name, box in delivered.items() for token, _ in box)
     wanted = [(to[0], mail.token) for mail in load.acknowledged.values() for to in mail.recipients]
     lost = [entry for entry in wanted if not found[entry]]
-    cut = [mail for box in boxes.values() for mail in box if not is_whole(mail.replace(b"\n", b"\r\n"))]
+    cut = [token for box in delivered.values() for token, whole in box if not whole]
     figures = {
         "rounds": cuts,
         "acknowledged": len(load.acknowledged),
@@ -160,20 +172,28 @@ def begin_checkpoint(postgres: PoweredPostgres) -> None:
 @short_and_long(4, 100)
 def test_a_power_cut_of_the_database_loses_nothing(rounds: int) -> None:
     sink_address, address = loopback_address(), loopback_address()
-    with (
-        Sink(sink_address, PORT) as sink,
-        PoweredPostgres(loopback_address(), settings=SETTINGS) as postgres,
-    ):
+    case = Case("F4", "power cut", "PostgreSQL")
+    with PoweredPostgres(loopback_address(), settings=SETTINGS) as postgres:
+        disk = postgres.powered.disk
         spool = {"backend": "postgresql", "dsn": postgres.dsn}
-        with OutriderServer(relay(address, sink_address, spool=spool)) as server:
-            with Load(address, PORT) as load:
-                cut_database_rounds(server, postgres, rounds, random.Random(7))
-                taken = len(load.acknowledged)
-                wait_until(lambda: len(load.acknowledged) > taken, "mail after the last cut")
-            account = check_account(server, load, sink, rounds)
-            risk = {"octets at risk": postgres.powered.disk.dropped}
-            publish("F4", "power cut", "PostgreSQL", account.figures(rounds) | risk)
-            assert postgres.powered.disk.dropped > 0
+        for block in blocks(case, rounds, BLOCK):
+            dropped = disk.dropped
+            with (
+                Sink(sink_address, PORT, keeps_bodies=False) as sink,
+                OutriderServer(relay(address, sink_address, spool=spool)) as server,
+            ):
+                with Load(address, PORT, prefix=block.prefix) as load:
+                    chance = random.Random(f"7 {block.done}")
+                    cut_database_rounds(server, postgres, block.rounds, chance)
+                    taken = len(load.acknowledged)
+                    wait_until(
+                        lambda load=load, taken=taken: len(load.acknowledged) > taken,
+                        "mail after the last cut",
+                    )
+                account = check_account(server, load, sink, block.rounds)
+            risk = disk.dropped - dropped
+            case.publish(account.figures(block.rounds) | {"octets at risk": risk})
+            assert risk > 0
 
 
 @pytest.mark.covers("FAULT-F4")

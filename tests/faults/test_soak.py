@@ -79,7 +79,7 @@ def test_it_can_go_on_like_this(rounds: int) -> None:
         sink_address,
         delivery={"retry": [1, 2], "concurrency": 16, "command_timeout": 2},
     )
-    with Sink(sink_address, PORT) as sink, OutriderServer(configuration) as server:
+    with Sink(sink_address, PORT, keeps_bodies=False) as sink, OutriderServer(configuration) as server:
         sink.mood = moods()
         with Load(address, PORT, sessions=4, sizes=(1_500, 6_000, 20_000), pause_s=0.05) as load:
             seen = samples(server, HALF_MINUTE_S * rounds)

@@ -50,7 +50,10 @@ def kill_workers(server: OutriderServer, rounds: int, chance: random.Random) -> 
 def test_workers_killed_under_load_lose_nothing(rounds: int) -> None:
     sink_address, address = loopback_address(), loopback_address()
     configuration = relay(address, sink_address, workers=2)
-    with Sink(sink_address, PORT) as sink, OutriderServer(configuration, command=IMPATIENT) as server:
+    with (
+        Sink(sink_address, PORT, keeps_bodies=False) as sink,
+        OutriderServer(configuration, command=IMPATIENT) as server,
+    ):
         supervisor = server.pid
         with Load(address, PORT) as load:
             kills = kill_workers(server, rounds, random.Random(11))
@@ -67,7 +70,7 @@ def test_a_supervisor_killed_under_load_loses_nothing(rounds: int) -> None:
     sink_address, address = loopback_address(), loopback_address()
     chance = random.Random(12)
     configuration = relay(address, sink_address, workers=2)
-    with Sink(sink_address, PORT) as sink, OutriderServer(configuration) as server:
+    with Sink(sink_address, PORT, keeps_bodies=False) as sink, OutriderServer(configuration) as server:
         with Load(address, PORT) as load:
             for _ in range(rounds):
                 time.sleep(chance.uniform(0.2, 0.8))

@@ -165,9 +165,9 @@ class FacilityRig:
         self.guesses = Guesses(self.holding.guesses_per_minute)
         parts = FacilityParts(
             self.store, maker, self.guesses, self.observer, lambda host: host == "mhf-1.alpha.example",
-            self.exchangers,
+            clock, self.exchangers,
         )  # fmt: skip
-        self.facility, self.pages = Facility(parts), HeldPages(parts, clock)
+        self.facility, self.pages = Facility(parts), HeldPages(parts)
         self.watch = EnvelopeWatch(self.store, maker, self.observer, clock)
         review = lambda: self.watch.review(self.spool)  # noqa: E731
         self.caretaker = Caretaker(Caretaking(self.store, maker, self.runner, self.observer, clock, review))

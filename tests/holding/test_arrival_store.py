@@ -64,6 +64,19 @@ def test_the_first_has_it(store: ArrivalStore) -> None:
     assert store.counts() == {"stored": 1, "fetching": 1}
 
 
+@pytest.mark.covers("AMDP-9", "SEC-182")
+@pytest.mark.parametrize("count", [1, 3, 64, 65, 100])
+def test_of_many_at_once_each_is_remembered_as_the_first_had_it(store: ArrivalStore, count: int) -> None:
+    many = [replace(ONE, id=f"{number:026}", message=MessageId(f"Q{number}")) for number in range(count)]
+    known = store.confirm(many[-1])
+    replay = replace(many[0], message=MessageId("R"))
+    assert store.confirm_all([*many, replay]) == [*many[:-1], known, store.find(replay.holder, replay.id)]
+    assert store.confirm_all([replay]) == [many[0]]
+    asked = [(one.holder, one.id) for one in many]
+    assert store.find_all([*asked, ("x", "y"), *asked]) == dict(zip(asked, many, strict=True))
+    assert store.confirm_all([]) == []
+
+
 def test_things_done_together_are_done_or_not(store: ArrivalStore) -> None:
     def fails(_: ArrivalStore) -> None:
         raise StoreUnavailable("disk")

@@ -285,6 +285,12 @@ async def test_a_large_message_is_streamed_whole_or_not_at_all(rig: FacilityRig)
         await joined(answer.stream)
     assert await rig.fetch(one, number) is None
     assert await rig.fetch(two, other) == octets_of(message)
+    answer = await rig.post("/amdp/v1/message", {"id": two.held.id, "confirmation": other})
+    assert answer.stream is not None
+    assert len(await anext(answer.stream)) == PART
+    rig.now = two.held.expires
+    with pytest.raises(LookupError):
+        await joined(answer.stream)
 
 
 @pytest.mark.covers("AMDP-9")

@@ -7,10 +7,20 @@ from dataclasses import dataclass, replace
 import pytest
 
 from outrider.config.amdp_schema import AmdpIncoming
-from outrider.holding.incoming.deciding import Fate, IncomingRules, Standing, decide, is_listed, is_mass_mail
+from outrider.holding.incoming.deciding import (
+    MOST_DECISIONS,
+    Decider,
+    Fate,
+    IncomingRules,
+    Standing,
+    decide,
+    is_listed,
+    is_mass_mail,
+)
+from outrider.holding.subscriptions.wishes import Standing as Wish
 from outrider.model.address import Domain, parse_address
 from outrider.model.facts import Provenance
-from outrider.protocols.amdp.digest import digest_of
+from outrider.protocols.amdp.digest import Digest, digest_of
 from outrider.protocols.amdp.envelope import HeldEnvelope
 from outrider.protocols.amdp.mail_class import parse_class, parse_pattern
 from outrider.protocols.amdp.report import AcceptClass, HourRange, PolicyReport
@@ -165,3 +175,40 @@ def test_which_mail_comes_to_many_at_once() -> None:
     assert is_mass_mail(BULK)
     assert is_mass_mail(replace(ENVELOPE, mail_class=parse_class("Agent::Novel::thing")))
     assert not is_mass_mail(ENVELOPE)
+
+
+@pytest.mark.covers("AMDP-10", "AMDP-22")
+def test_what_is_remembered_of_one_envelope_is_never_said_of_another() -> None:
+    priced = replace(REPORT, accept=(AcceptClass(parse_pattern("*::*"), 5),), pay=True)
+    hours = replace(REPORT, unsolicited_hours=(HourRange(8 * 60, 18 * 60),))
+    others = [
+        replace(
+            ENVELOPE,
+            sender=parse_address(f"ann@{domain}"),
+            mail_class=mail_class,
+            postage=postage,
+            digest=size,
+        )
+        for domain in ("alpha.example", "friend.example", "foe.example", "free.example")
+        for mail_class in (ENVELOPE.mail_class, BULK.mail_class)
+        for postage in ("", "receipt")
+        for size in (digest_of([b"x"]), digest_of([b"x" * 6000]))
+    ]
+    for report in (REPORT, priced, hours):
+        decider = Decider(RULES, report)
+        for moment in (NIGHT, NIGHT + 6 * 3600, NIGHT):
+            for one in others:
+                expected = decide(RULES, report, one, None, moment)
+                assert decider.decide(one, None, moment, None) == expected
+        for wish in Wish:
+            assert decider.decide(ENVELOPE, None, NIGHT, wish) == decide(
+                RULES, report, ENVELOPE, None, NIGHT, wish
+            )
+
+
+@pytest.mark.covers("AMDP-12")
+def test_little_is_remembered() -> None:
+    decider = Decider(RULES, REPORT)
+    for number in range(MOST_DECISIONS + 2):
+        decider.decide(replace(ENVELOPE, digest=Digest(b"d" * 32, number)), None, NIGHT, None)
+    assert len(decider._known) <= MOST_DECISIONS

@@ -88,10 +88,12 @@ def test_the_settings_as_they_are_published() -> None:
         ({"accept": {"*": "0.001"}}, "amdp.policy.accept"),
         ({"unsolicited_hours": ("25-26",)}, "amdp.policy.unsolicited_hours"),
         ({"super_auth": "not a name"}, "amdp.policy.super_auth"),
-        ({"contact": "a\nDENY-CLASS *"}, "amdp.policy"),
-        ({"accept_reject": "x" * 501}, "amdp.policy"),
+        ({"contact": "a\nDENY-CLASS *"}, "amdp.policy.contact"),
+        ({"accept_reject": "x" * 501}, "amdp.policy.accept_reject"),
+        ({"subscribe_synch": "https://a.example"}, "amdp.policy.subscribe_synch"),
+        ({"subscribe_agent": "a b"}, "amdp.policy.subscribe_agent"),
     ],
-    ids=["class", "pattern", "price", "no provider", "hours", "name", "line end", "long"],
+    ids=["class", "pattern", "price", "no provider", "hours", "name", "line end", "long", "URL", "host"],
 )
 def test_what_cannot_be_published_is_told_at_its_key(told: dict[str, object], key: str) -> None:
     with pytest.raises(ValueError, match=r"^amdp\.") as failed:

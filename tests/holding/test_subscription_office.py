@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, replace
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -16,16 +16,19 @@ from typing import Any
 
 import pytest
 
+from outrider.holding.pages.html import escaped
 from outrider.holding.pages.texts import LANGUAGES
 from outrider.holding.subscriptions.letter_texts import LETTERS, LetterTexts
 from outrider.holding.subscriptions.office import GUESSES_PER_HOUR, KINDS, network_of
-from outrider.holding.subscriptions.wishes import Standing
+from outrider.holding.subscriptions.page_texts import PAGES, PageTexts
+from outrider.holding.subscriptions.wishes import Fault, Standing
 from outrider.holding.web import WebResponse
 from outrider.lists.distribution import list_fields
 from outrider.lists.tokens import Tokens
 from outrider.model.address import parse_address
 from outrider.routing.list_addresses import Purpose
 from outrider.spool.interface import SpoolFull
+from outrider.tables.database import StoreUnavailable
 from tests.holding.subscription_support import ServiceRig, link_of
 from tests.lists.support import field_of, octets, stored
 
@@ -153,6 +156,60 @@ def test_every_language_of_the_letters_says_everything(texts: LetterTexts) -> No
     assert texts.subjects.keys() == english.subjects.keys()
     assert LETTERS.keys() == LANGUAGES.keys(), "as many as the pages have"
     assert all(name in texts.text for name in ("{address}", "{wish}", "{link}"))
+
+
+@pytest.mark.covers("AMDP-19")
+@pytest.mark.parametrize("texts", PAGES.values(), ids=PAGES)
+def test_every_language_of_the_pages_says_everything(texts: PageTexts) -> None:
+    assert PAGES.keys() == LANGUAGES.keys()
+    assert set(texts.kinds) == set(KINDS)
+    assert set(texts.faults) == set(Fault)
+    for field in fields(PageTexts):
+        ours, theirs = (_words(getattr(one, field.name)) for one in (texts, PAGES["en"]))
+        assert all(one.strip() for one in ours), field.name
+        filled_in = [[re.findall(r"\{\w+\}", one) for one in several] for several in (ours, theirs)]
+        assert filled_in[0] == filled_in[1], field.name
+        assert not any("<" in one or "&" in one for one in ours), field.name
+
+
+def _words(value: str | Mapping[object, str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value.values())
+
+
+@pytest.mark.covers("AMDP-19")
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_refusals_and_failures_are_told_in_the_readers_language(
+    make_service: MakeService, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, texts = make_service(requests_per_hour=5), PAGES[language]
+    wanted = {"accept-language": language}
+    asked = {"kind": "accept", "address": ANN, "sender": "news.example", "class": ""}
+    for change, fault in (
+        ({"kind": "all"}, Fault.KIND),
+        ({"address": "ann"}, Fault.ADDRESS),
+        ({"address": "@"}, Fault.ADDRESS),
+        ({"sender": ""}, Fault.EVERYTHING),
+        ({"sender": "a b"}, Fault.SENDER),
+        ({"sender": "x" * 400}, Fault.SENDER),
+        ({"class": "https://evil.example"}, Fault.CLASS),
+        ({"class": ":::"}, Fault.CLASS),
+    ):
+        wrong = await service.post("/subscriptions", asked | change, headers=wanted)
+        assert (wrong.status, wrong.headers["Content-Language"]) == (400, language)
+        assert escaped(texts.faults[fault]).markup in text(wrong), change
+    foreign = await service.post("/subscriptions", asked, headers={**wanted, "sec-fetch-site": "cross-site"})
+    assert (foreign.status, escaped(texts.foreign_form).markup in text(foreign)) == (403, True)
+    for _ in range(5):
+        assert (await service.post("/subscriptions", asked, headers=wanted)).status == 200
+    refused = await service.post("/subscriptions", asked, headers=wanted)
+    assert (refused.status, escaped(texts.too_many).markup in text(refused)) == (429, True)
+
+    async def gone(*_: object) -> None:
+        raise StoreUnavailable("no database")
+
+    monkeypatch.setattr(service.store, "call", gone)
+    failed = await service.get(f"/subscriptions/confirm/{'a' * 26}", headers=wanted)
+    assert (failed.status, escaped(texts.not_now).markup in text(failed)) == (503, True)
 
 
 @pytest.mark.covers("AMDP-19")

@@ -34,6 +34,14 @@ def test_a_worker_with_more_than_its_share_leaves_the_next(
     assert AcceptTurns(lambda: own, lambda: everybody, workers).is_others() is is_others
 
 
+@pytest.mark.parametrize(
+    ("own", "everybody", "may_rest"),
+    [(0, 0, True), (0, 1, True), (1, 1, False), (0, 2, False), (1, 2, False)],
+)
+def test_an_idle_worker_rests_while_one_will_do(own: int, everybody: int, may_rest: bool) -> None:
+    assert AcceptTurns(lambda: own, lambda: everybody, 2).may_rest() is may_rest
+
+
 class Greeter(asyncio.Protocol):
     """Says who took the connection."""
 
@@ -74,4 +82,30 @@ async def test_what_is_left_to_others_is_taken_by_them_or_else_after_all(address
     assert await reader.readexactly(4) == b"full"
     writer.close()
     await full.stop(5)
+    shared.close()
+
+
+async def greetings(address: str, port: int, number: int) -> list[bytes]:
+    """Who answers, connection after connection, each closed before the next."""
+    heard = []
+    for _ in range(number):
+        reader, writer = await asyncio.open_connection(address, port)
+        heard.append(await reader.readexactly(4))
+        writer.close()
+        await writer.wait_closed()
+    return heard
+
+
+async def test_a_worker_that_rests_accepts_again_when_the_other_is_gone(address: str) -> None:
+    shared = open_socket(address, 0)
+    port = shared.getsockname()[1]
+    # In one loop both are woken for each connection, and one of them comes too late.
+    one = listener(shared, b"one ", AcceptTurns(lambda: 0, lambda: 0, 2))
+    two = listener(shared, b"two ", AcceptTurns(lambda: 0, lambda: 0, 2))
+    one.start()
+    two.start()
+    assert set(await greetings(address, port, 20)) <= {b"one ", b"two "}
+    await one.stop(5)
+    assert set(await greetings(address, port, 5)) == {b"two "}
+    await two.stop(5)
     shared.close()

@@ -20,6 +20,13 @@ class _Record:
     read: Callable[[], str]
     already_seen: int = 0
     last_words: str | None = None
+    """Of a server that has stopped: what is to be shown of it."""
+
+    def text(self) -> str:
+        """What it wrote since the test began, as far as it is shown."""
+        if self.last_words is not None:
+            return self.last_words
+        return _shortened(self.read()[self.already_seen :])
 
 
 _records: list[_Record] = []
@@ -36,7 +43,7 @@ def unwatch(handle: object) -> None:
     """Keep the server's last words for the running test and read its log no more (it is being stopped)."""
     assert isinstance(handle, _Record)
     if handle.last_words is None:
-        handle.last_words = handle.read()
+        handle.last_words = handle.text()
 
 
 def begin_test() -> None:
@@ -48,13 +55,8 @@ def begin_test() -> None:
 
 def shown() -> list[tuple[str, str]]:
     """Return (title, text) for every server that wrote something since the test began."""
-    texts = []
-    for record in _records:
-        text = record.last_words if record.last_words is not None else record.read()
-        text = text[record.already_seen :]
-        if text.strip():
-            texts.append((record.title, _shortened(text)))
-    return texts
+    texts = ((record.title, record.text()) for record in _records)
+    return [(title, text) for title, text in texts if text.strip()]
 
 
 def _shortened(text: str) -> str:

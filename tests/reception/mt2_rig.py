@@ -190,13 +190,14 @@ class Mt2Rig:
         return await got(granted.finish())
 
     async def sent_whole(self, session: Session, what: Letter, transfer: str = "t1") -> Result:
-        """All objects, as far as they are taken: the last answer."""
+        """All objects, as far as they are taken: the last answer. By then delivery has been given them."""
         answer = None
         for kind, octets in what.parts:
             answer = await self.put(session, transfer, kind, octets)
             if not answer.result.is_ok or answer.result.code.endswith(".2.7"):
                 break
         assert answer is not None
+        await asyncio.sleep(0)  # the answer comes first
         return answer.result
 
     async def close(self) -> None:

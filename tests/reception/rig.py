@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -340,14 +341,16 @@ class Rig:
         sender: str = "ann@b.example",
         **more: object,
     ) -> Reply:
-        """A whole message; the answer at its end."""
+        """A whole message; the answer at its end. By then delivery has been given it."""
         transaction = await self.begun(session, sender, **more)
         for recipient in recipients or ("bob@a.example",):
             reply = await self.recipient(transaction, recipient)
             assert reply.is_positive, reply
         assert (await answer(self.reception.content_begins(transaction))).code == 354
         whole = inline_content(content) if isinstance(content, bytes) else content
-        return await self.reception.finish(transaction, whole)
+        reply = await self.reception.finish(transaction, whole)
+        await asyncio.sleep(0)  # the answer comes first
+        return reply
 
 
 def destination(recipient: Recipient) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from outrider.model.content import InlineBody
 from outrider.protocols.mt2 import codes
 from outrider.protocols.mt2.status import TransferState
-from outrider.reception.mt2_saved import SavedPartials
+from outrider.reception.mt2_saved import MOST_IN_ALL, MOST_PARTIALS, Parts, SavedPartials
 from outrider.reception.mt2_transfers import TransferBook
 from tests.identity.mt2_papers import NOW
 from tests.reception.mt2_rig import HEADER_SECTION, SITE, Mt2Rig, letter, mt2_rig
@@ -20,7 +22,8 @@ HOUR = 3_600.0
 async def restarted(rig: Mt2Rig, folder: Path, now: float = NOW) -> None:
     """The server ends, and another begins on the same data."""
     await rig.reception.close()
-    rig.book = TransferBook(HOUR, rig.partial_space, SavedPartials(folder, HOUR, lambda: now))
+    saved = SavedPartials(folder, HOUR, lambda: now, space=rig.partial_space)
+    rig.book = TransferBook(HOUR, rig.partial_space, saved)
     rig.reception = rig.made()
 
 
@@ -133,3 +136,70 @@ async def test_only_the_identity_that_sent_it_is_told_of_it(tmp_path: Path) -> N
         assert (await rig.sent_whole(stranger, other)).code == codes.MESSAGE_TAKEN
         assert await held(rig)
         await rig.reception.close()
+
+
+# --- the room that all files together have -------------------------------------------------------------
+
+
+def put(saved: SavedPartials, folder: Path, peer: str, number: int, size: int = 10) -> None:
+    """A part of a body, so many seconds old as it has been put before others."""
+    before = set(folder.iterdir()) if folder.exists() else set()
+    body = InlineBody(b"x" * size)
+    saved.save(Parts(peer, f"t{number}", saved.now() + HOUR, b"<envelope/>", b"", size), b"", body)
+    for path in set(folder.iterdir()) - before:
+        os.utime(path, (NOW + number, NOW + number))
+
+
+def known(saved: SavedPartials, peer: str, numbers: range) -> list[int]:
+    """Those that are still there."""
+    return [number for number in numbers if saved.find((peer, f"t{number}")) is not None]
+
+
+@pytest.mark.covers("MT2-18b")
+def test_other_processes_find_what_one_has_saved_and_it_finds_what_they_have(tmp_path: Path) -> None:
+    one, other = (SavedPartials(tmp_path, HOUR, lambda: NOW, space=10_000, shared=True) for _ in range(2))
+    put(one, tmp_path, "mx.b.example", 1)
+    found = other.find(("mx.b.example", "t1"))
+    assert found is not None
+    assert b"".join(other.body(found)) == b"x" * 10
+    other.forget(("mx.b.example", "t1"))
+    assert one.find(("mx.b.example", "t1")) is None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.covers("MT2-18b")
+def test_one_peer_pushes_out_its_own_first(tmp_path: Path) -> None:
+    saved = SavedPartials(tmp_path, HOUR, lambda: NOW, space=5_000, shared=True)
+    put(saved, tmp_path, "other.example", 0, 1_000)
+    for number in range(1, 20):
+        put(saved, tmp_path, "mx.b.example", number, 1_000)
+    assert known(saved, "other.example", range(1)) == [0]
+    left = known(saved, "mx.b.example", range(20))
+    assert left == list(range(20 - len(left), 20))
+    assert 2 <= len(left) <= 3
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 6_000
+
+
+@pytest.mark.covers("MT2-18b")
+def test_a_thousand_parts_of_one_peer_and_of_many(tmp_path: Path) -> None:
+    saved = SavedPartials(tmp_path, HOUR, lambda: NOW, space=10_000_000, shared=True)
+    for number in range(MOST_PARTIALS + 10):
+        put(saved, tmp_path, "mx.b.example", number)
+    assert len(list(tmp_path.iterdir())) == MOST_PARTIALS
+    for number in range(MOST_IN_ALL + 10):
+        put(saved, tmp_path, f"mx{number}.example", 1_000 + number)
+    assert len(list(tmp_path.iterdir())) == MOST_IN_ALL
+    assert saved.find((f"mx{MOST_IN_ALL + 9}.example", f"t{1_000 + MOST_IN_ALL + 9}"))
+
+
+@pytest.mark.covers("MT2-18b")
+def test_what_has_expired_or_was_never_finished_goes(tmp_path: Path) -> None:
+    saved = SavedPartials(tmp_path, HOUR, lambda: NOW + HOUR + 10, space=10_000, shared=True)
+    put(saved, tmp_path, "mx.b.example", 5)
+    put(saved, tmp_path, "mx.b.example", 15)
+    for name, age in (("a.1.tmp", 61), ("b.2.tmp", 0)):
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (saved.now() - age, saved.now() - age))
+    saved.tidy()
+    assert known(saved, "mx.b.example", range(20)) == [15]
+    assert sorted(path.name for path in tmp_path.glob("*.tmp")) == ["b.2.tmp"]

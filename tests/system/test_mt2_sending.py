@@ -143,6 +143,7 @@ def test_connections_cut_anywhere_lose_nothing_and_double_nothing(
     assert proxy.connections > len(cuts)
 
 
+@pytest.mark.limit(600)
 @pytest.mark.covers("MT2-1")
 def test_a_body_of_a_gibibyte_is_held_by_neither_end(address: str, authority: CertificateAuthority) -> None:
     large = {"limits": {"message_size": 2_000_000_000}, **ONLY_MT2}

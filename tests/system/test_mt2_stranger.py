@@ -51,7 +51,9 @@ def stranger(certificates: Path) -> Endpoint:
 
 
 @contextlib.contextmanager
-def site(address: str, certificates: Path, stranger_at: str = "127.0.0.9") -> Iterator[OutriderServer]:
+def site(
+    address: str, certificates: Path, stranger_at: str = "127.0.0.9", **tables: Any
+) -> Iterator[OutriderServer]:
     """A site of Outrider that takes mail for ann and bob at beta.example, and routes to the stranger."""
     configuration: dict[str, Any] = {
         "hostname": SITE,
@@ -71,6 +73,7 @@ def site(address: str, certificates: Path, stranger_at: str = "127.0.0.9") -> It
         "routes": {"stranger.example": {"to": f"mt2:[{stranger_at}]:{PORT}", "tls_name": STRANGER}},
         "mt2": {"pipe": [STRANGER]},
         "delivery": {"retry": [0.2]},
+        **tables,
     }
     with OutriderServer(configuration) as server:
         yield server

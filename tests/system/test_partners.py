@@ -63,16 +63,22 @@ class Pair:
 
 @contextmanager
 def strangers(
-    folder: Path, *, reverse: bool = True, amtp: bool = True, mt2: Sequence[str] = ()
+    folder: Path,
+    *,
+    reverse: bool = True,
+    amtp: bool = True,
+    mt2: Sequence[str] = (),
+    published: bool = True,
 ) -> Iterator[Pair]:
-    """Alpha and beta before they know each other; those of `mt2` take mail by MT2 too."""
+    """Alpha and beta before they know each other; those of `mt2` take mail by MT2 too, and their DNS says so
+    if `published`."""
     alpha_address, beta_address = loopback_address(), loopback_address()
     hosts = {alpha_address: "mx.alpha.example", beta_address: "mx.beta.example"}
     zones = {
         f"{name}.example": amtp_zone(address) if amtp else f"@ MX 10 mx\nmx A {address}"
         for name, address in (("alpha", alpha_address), ("beta", beta_address))
     }
-    for name in mt2:
+    for name in mt2 if published else ():
         zones[f"{name}.example"] += f"\n_mt2._tcp SRV 10 1 {MT2_PORT} mx"
     authorities = {name: CertificateAuthority(folder / name, "CA") for name in ("alpha", "beta")}
     with BindServer({**zones, **reverse_zone(hosts if reverse else {})}) as names:
@@ -222,6 +228,38 @@ def test_a_partner_that_takes_mt2_says_so_and_is_proven_by_it(tmp_path: Path, sw
         hand_over(swaks_client, pair.alpha_address)
         [event] = pair.alpha.wait_event("delivered", recipient="bob@beta.example")
         assert event["protocol"] == "mt2"
+
+
+@pytest.mark.covers("ITP-8", "MT2-27")
+def test_whose_invitation_names_mt2_alone_is_held_to_it(tmp_path: Path, swaks_client: Swaks) -> None:
+    with strangers(tmp_path, mt2=("alpha", "beta"), amtp=False) as pair:
+        pair.exchange()
+        beta = pair.beta
+        shown = json.loads(beta.cli("partner", "show", "alpha.example", "--json").stdout)
+        assert (shown["inbound"], shown["outbound"]) == ("mt2", "mt2")
+        beta.cli("partner", "enforce", "alpha.example", "--yes")
+        hand_over(swaks_client, pair.alpha_address)
+        wait_mailbox(beta, "bob")
+        refused = pair.forge(swaks_client, "ann@alpha.example")
+        assert any("must come by mt2" in line for line in refused.replies()), refused.transcript
+        assert pair.trial(pair.alpha)["terms"]["result"] == "ok"
+
+
+@pytest.mark.covers("ITP-8", "MT2-27")
+@pytest.mark.parametrize("amtp", [True, False])
+def test_what_the_invitation_says_of_mt2_is_tried_where_dns_does_not_say_it_yet(
+    tmp_path: Path, amtp: bool
+) -> None:
+    with strangers(tmp_path, mt2=("alpha", "beta"), amtp=amtp, published=False) as pair:
+        pair.exchange()
+        found = pair.trial(pair.alpha, "--no-message")
+        assert found["way"]["result"] == ("ok" if amtp else "bad")  # for mail goes by MT2 alone
+        line = found["mt2 connection"]
+        assert line["result"] == "note"
+        assert f":{MT2_PORT}" in line["text"], found
+        assert "verified mx.beta.example" in line["text"]
+        assert "beta.example publishes no SRV record" in line["text"]
+        assert "_mt2._tcp.beta.example" in line["remedy"]
 
 
 @pytest.mark.covers("ITP-8", "MT2-27")

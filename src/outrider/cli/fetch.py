@@ -183,7 +183,9 @@ Work = Callable[[WebCaller], Awaitable[list[Row]]]
 async def _with_caller(work: Work, reach: Reach) -> list[Row]:
     try:
         caller = caller_for(reach.ca_files, reach.private, reach.addresses)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}", 2)
+    except ValueError as error:
         fail(str(error), 2)
     async with aclosing(caller):
         return await work(caller)

@@ -23,6 +23,7 @@ from outrider.config.schema import InboundChannel, OutboundChannel, Partner
 from outrider.identity.authority_sets import authority_name, parse_authorities
 from outrider.identity.findings import Finding, Level, day, is_acceptable
 from outrider.identity.invitation import (
+    Invitation,
     OurSide,
     Received,
     examine,
@@ -87,7 +88,8 @@ def accept(
     except PartnerFileError as error:
         fail(str(error))
     findings = examine(received, _our_side(loaded, name), known, time.time())
-    entry = _entry(received, old, folder, name, inbound, outbound)
+    base = old or _first_terms(loaded, received.invitation)
+    entry = _entry(received, base, folder, name, inbound, outbound)
     _show_received(received, findings)
     click.echo(f"\n{folder.entry_path(name)} would say:\n{_indented(entry_text(name, entry))}")
     if not is_acceptable(findings):
@@ -132,9 +134,19 @@ def _our_side(loaded: Loaded, name: str) -> OurSide:
     return OurSide(frozenset(one.lower() for one in names), own, taken, our_stores(loaded))
 
 
+def _first_terms(loaded: Loaded, invitation: Invitation) -> Partner:
+    """What is agreed with a new partner: the first of AMTP and MT2 that both sites take, so that both come to
+    the same; else mutual TLS, and what mail to it can go by at best."""
+    ours = {one.protocol for one in loaded.config.listeners}
+    ports: dict[Literal["amtp", "mt2"], int] = {"amtp": invitation.amtp_port, "mt2": invitation.mt2_port}
+    theirs = [protocol for protocol, port in ports.items() if port]
+    common = next((one for one in theirs if one in ours), None)
+    return Partner(inbound=common or "tls-mutual", outbound=common or (theirs[0] if theirs else "mutual"))
+
+
 def _entry(
     received: Received,
-    old: Partner | None,
+    base: Partner,
     folder: PartnerFolder,
     name: str,
     inbound: InboundChannel | None,
@@ -142,10 +154,6 @@ def _entry(
 ) -> Partner:
     """The entry to be: names and CA set from the invitation; what the operator has decided before stays."""
     invitation = received.invitation
-    takes_amtp = invitation.amtp_port != 0
-    base = old or Partner(
-        inbound="amtp" if takes_amtp else "tls-mutual", outbound="amtp" if takes_amtp else "mutual"
-    )
     return msgspec.structs.replace(
         base,
         sender_domains=invitation.sender_domains,

@@ -10,9 +10,11 @@ import click
 from outrider.cli.options import config_option, json_option
 from outrider.cli.output import fail, print_json, shown
 from outrider.cli.partner_invite import own_codes
+from outrider.config.loader import Loaded
 from outrider.identity.acceptance import AcceptanceLine
 from outrider.model.address import Address, AddressError, parse_address
 from outrider.routing.partners import PartnerError, PartnerTable
+from outrider.runtime.partner_files import PartnerFileError, PartnerFolder
 
 
 @click.command()
@@ -46,9 +48,22 @@ def test(config_path: Path, name: str, recipient: str, sender: str, no_message: 
         sender=_mailbox(sender or f"postmaster@{next(iter(config.domains), config.hostname)}"),
         codes=own_codes(config, ()),
         send=not no_message,
+        mt2_at=_mt2_at(loaded, name),
     )
     well = try_partner(assembly, settings, lambda line: _tell(line, as_json))
     sys.exit(0 if well else 1)
+
+
+def _mt2_at(loaded: Loaded, name: str) -> tuple[str, int] | None:
+    """Host and port of its invitation; None for none, and for an entry written by hand."""
+    folder = PartnerFolder.of(loaded)
+    try:
+        received = folder.invitation(name) if folder.has(name) else None
+    except PartnerFileError as error:
+        fail(str(error))
+    if received is None or not received.invitation.mt2_port:
+        return None
+    return received.invitation.hosts[0], received.invitation.mt2_port
 
 
 def _mailbox(text: str) -> Address:

@@ -79,8 +79,9 @@ def _from_mail(octets: bytes) -> TraceTarget:
     section, body = (octets[: end + 4], octets[end + 4 :]) if end >= 0 else (octets, b"")
     carried = open_ride_along(section)
     if isinstance(carried, Plain):
-        because = f": {carried.reason}" if carried.reason else ""
-        fail(f"the file is neither an envelope object nor a mail that carries one{because}")
+        if carried.reason:
+            fail(f"the mail carries objects that are not what it shows, or not whole: {carried.reason}")
+        fail("the file is neither an envelope object nor a mail that carries one")
     digest = _body_digest(carried, section, body)
     objects = carried.objects
     return TraceTarget(objects.envelope, objects.headers or None, objects.headers_type, digest)

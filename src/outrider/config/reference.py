@@ -19,7 +19,9 @@ _INTRODUCTION = """\
 
 Generated from `src/outrider/config/schema.py` by `make reference`; do not edit. `outrider check-config`
 reads a file and names every fault with line and remedy. Unknown keys are refused. Relative paths are taken
-from the file's own folder. Times are in seconds, sizes in octets.
+from the file's own folder. Numbers are written without a unit: the type says in which they are counted, and
+there are no suffixes (`20_000_000`, not `"20M"`). A key that is not written has its default, a table that is
+not written all of its defaults.
 """
 
 
@@ -106,7 +108,7 @@ def _type_text(kind: object) -> str:
     if isinstance(kind, type) and kind in _PLAIN:
         return _PLAIN[kind]
     if origin is typing.Annotated:
-        return _type_text(arguments[0])
+        return _bounded(arguments[0], arguments[1])
     if origin is typing.Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin is tuple:
@@ -118,10 +120,22 @@ def _type_text(kind: object) -> str:
     return "table"
 
 
+def _bounded(kind: object, bounds: msgspec.Meta) -> str:
+    """The unit, where there is one, and what is more than that it is not negative."""
+    text = bounds.title or _type_text(kind)
+    limits = ((bounds.gt, "over"), (bounds.ge, "from"), (bounds.le, "up to"))
+    told = [f"{word} {limit:g}" for limit, word in limits if limit is not None]
+    if told == ["from 0"] or text in ("port", "percent"):
+        return text
+    return f"{text}, {' '.join(told)}"
+
+
 def _default_text(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "required"
     value = field.default
+    if field.default_factory is dict:
+        return "`{}`"
     if value is msgspec.NODEFAULT or isinstance(value, msgspec.Struct):
         return ""
     if value is None:
@@ -130,13 +144,26 @@ def _default_text(field: msgspec.structs.FieldInfo) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
         return f"`{list(value)}`".replace("'", '"')
-    return (
-        f'`"{value}"`'
-        if isinstance(value, str)
-        else f"`{value:g}`"
-        if isinstance(value, float)
-        else f"`{value}`"
-    )
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    if isinstance(value, float) and _unit(field.type) == "seconds":
+        return f"`{value:.15g}`{_in_larger_units(value)}"
+    return f"`{value:.15g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _unit(kind: object) -> str:
+    """The title of a number's bounds."""
+    bounds = typing.get_args(kind)[1:] if typing.get_origin(kind) is typing.Annotated else ()
+    return next((one.title for one in bounds if isinstance(one, msgspec.Meta) and one.title), "")
+
+
+def _in_larger_units(seconds: float) -> str:
+    """`` (14 days)``; nothing below an hour."""
+    for length, name in ((86_400, "day"), (3600, "hour")):
+        count, rest = divmod(seconds, length)
+        if count and not rest:
+            return f" ({count:g} {name}{'s' if count > 1 else ''})"
+    return ""
 
 
 if __name__ == "__main__":

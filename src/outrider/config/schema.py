@@ -435,7 +435,7 @@ class Mt2Validation(Section, frozen=True):
     unsigned: Literal["proven", "claimed", "refuse"] = "proven"
     """What names are worth whose CA came by unsigned LDAP over unsigned DNS: who can forge DNS answers to this
     server can forge these too."""
-    timeout: Annotated[float, Meta(gt=0, le=30)] = 5.0
+    timeout: Annotated[float, Meta(gt=0, le=30, title="seconds")] = 5.0
     """For one look-up, referrals included."""
     cache: Seconds = 3600.0
     """How long a CA certificate found so is remembered, at the most. One that no longer fits is asked for again
@@ -569,7 +569,7 @@ class TrustList(Section, frozen=True):
     """What a hit adds to `trust.score` (block) or takes from it (vouch)."""
     codes: tuple[str, ...] = ()
     """DNS lists: answers that count, like 127.0.0.2 or 127.0.0.0/24; default all of 127.0.0.0/8 but 127.0.0.1 and 127.255.0.0/16. vbr: types of mail that count beside `all`, like transaction."""
-    timeout: Annotated[float, Meta(gt=0, le=30)] = 3.0
+    timeout: Annotated[float, Meta(gt=0, le=30, title="seconds")] = 3.0
     """Then it says nothing."""
 
 

@@ -22,6 +22,7 @@ from outrider.extensions.oids import STAT, is_oid
 CORE_BRANCH = "99.0"
 """The core's result codes; no extension's branch."""
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_ORDER = ("transfer", "delivery", "recipient")
 
 
 class RegistryError(Exception):
@@ -71,6 +72,7 @@ class Registry:
         self._by_oid: dict[str, Available] = {}
         self._by_name: dict[str, Available] = {}
         self._by_word: dict[str, TransferExtension] = {}
+        self._in_order: tuple[Available, ...] = ()
         for one in available:
             self.add(one)
 
@@ -86,6 +88,9 @@ class Registry:
         if is_transfer(extension):
             self._add_words(extension)
         self._by_name[extension.name] = self._by_oid[extension.oid] = one
+        self._in_order = tuple(
+            sorted(self._by_name.values(), key=lambda one: (_ORDER.index(one.kind), one.extension.name))
+        )
 
     def _branch_is_taken(self, oid: str) -> bool:
         taken = [*self._by_oid, STAT, CORE_BRANCH]
@@ -114,10 +119,7 @@ class Registry:
 
     def __iter__(self) -> Iterator[Available]:
         """By kind, then by name."""
-        order = ("transfer", "delivery", "recipient")
-        return iter(
-            sorted(self._by_name.values(), key=lambda one: (order.index(one.kind), one.extension.name))
-        )
+        return iter(self._in_order)
 
 
 CORE_WORDS = frozenset(

@@ -143,6 +143,10 @@ class CompactJws:
 
 def thumbprint_of(certificate: bytes) -> str:
     """``x5t#S256`` of a certificate (DER): SHA-256 in base64url."""
+    return _known_thumbprint(certificate) if len(certificate) <= _MAX_REMEMBERED else _thumbprint(certificate)
+
+
+def _thumbprint(certificate: bytes) -> str:
     return encode(hashlib.sha256(certificate).digest())
 
 
@@ -185,6 +189,7 @@ def _key(certificate: bytes) -> tuple[object, Algorithm]:
 
 _known_key = lru_cache(_REMEMBERED)(_key)
 """Parsing costs as much as verifying, and the same few hosts sign most of the mail."""
+_known_thumbprint = lru_cache(_REMEMBERED)(_thumbprint)
 
 
 # -- the compact form's header ---------------------------------------------------------------------------

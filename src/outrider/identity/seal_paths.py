@@ -48,6 +48,14 @@ async def answers(
     return {one: _answer(await _asked(peers, one, address), one) for one in questions}
 
 
+def answers_here(peers: Mt2Peers, opened: OpenedTrace) -> dict[SealerQuestion, SealerAnswer] | None:
+    """`trace_answers` for the ordinary trace: our own CAs prove all who have sealed it. None where they do
+    not, and somebody may have to be asked."""
+    paths = PeerPaths(peers)
+    told = {one: paths.sealer(one) for one in opened.questions}
+    return told if all(isinstance(one, ProvenSealer) for one in told.values()) else None
+
+
 async def trace_answers(
     peers: Mt2Peers, opened: OpenedTrace, address: str = ""
 ) -> dict[SealerQuestion, SealerAnswer]:

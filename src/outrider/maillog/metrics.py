@@ -31,9 +31,13 @@ class Metrics:
         # Looking a labelled child up costs as much as counting: those of every message are kept at hand.
         self.received_by = cache(self._received_by)
         self.result_of = cache(self.results.labels)
+        self.connections_at = cache(self._connections_at)
 
     def _received_by(self, protocol: str) -> tuple[Counter, Counter]:
         return self.received.labels(protocol), self.received_octets.labels(protocol)
+
+    def _connections_at(self, listener: str) -> tuple[Counter, Gauge]:
+        return self.connections.labels(listener), self.connections_open.labels(listener)
 
     def page(self) -> bytes:
         """The text that Prometheus reads."""

@@ -24,12 +24,14 @@ class NetworkLog:
 
     def connection_opened(self, connection: Connected) -> None:
         """A connection was admitted."""
-        self._metrics.connections.labels(connection.listener).inc()
-        self._metrics.connections_open.labels(connection.listener).inc()
+        counted, now_open = self._metrics.connections_at(connection.listener)
+        counted.inc()
+        now_open.inc()
 
     def connection_closed(self, connection: Connected) -> None:
         """Its socket is closed."""
-        self._metrics.connections_open.labels(connection.listener).dec()
+        _, now_open = self._metrics.connections_at(connection.listener)
+        now_open.dec()
 
     def connection_refused(self, listener: str, peer: str, refusal: Enum, detail: str) -> None:
         """One was turned away."""

@@ -18,11 +18,11 @@ import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
-from outrider.net.accept_turns import BATCH, LEAVE_S, LEAVES, AcceptTurns
+from outrider.net.accept_turns import BATCH, LEAVE_S, LEAVES, REST_S, AcceptTurns
 from outrider.net.listener_limits import (
     ConnectionLimits,
     IPAddress,
@@ -41,6 +41,8 @@ RETRY_S: Final = 0.5
 """How long nothing is accepted after descriptors or memory ran out."""
 ABORT_WAIT_S: Final = 5.0
 """How long aborted connections may take to be gone."""
+HOSTS_KEPT: Final = 1024
+"""Addresses that need not be read again."""
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -109,6 +111,8 @@ class AcceptedConnection:
         "local",
         "peer",
         "proxied",
+        "socket",
+        "starting",
         "transport",
         "wire_peer",
     )
@@ -128,6 +132,10 @@ class AcceptedConnection:
         """Its protocol has been made."""
         self.draining = False
         """The listener is stopping: finish what is under way and close."""
+        self.socket: socket.socket | None = None
+        """The socket, to be looked at only; None where there is none."""
+        self.starting: asyncio.Task[None] | None = None
+        """Hands the socket to the loop."""
         self.transport: asyncio.Transport | None = None
         """The raw transport."""
         self._drain_callbacks: list[Callable[[], None]] = []
@@ -174,6 +182,7 @@ class Listener:
         """
         self._turns = turns
         self._socket = listening
+        self._family = listening.family
         self.where = describe(listening)
         """The socket's address, as in logs."""
         self._key = self.where.encode("utf-8", "surrogateescape")
@@ -186,7 +195,6 @@ class Listener:
         self._observer = observer or SilentObserver()
         self._loop = asyncio.get_running_loop()
         self._connections: set[AcceptedConnection] = set()
-        self._starting: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self._accepting = False
@@ -249,13 +257,19 @@ class Listener:
         if self._turns is None:
             self._accept(ACCEPT_BATCH)
             return
-        for _ in range(BATCH):
+        for taken in range(BATCH):
             if self._turns.is_others():
-                self._loop.remove_reader(self._socket)
-                self._pause = self._loop.call_later(LEAVE_S, self._look_again, self._turns, 1)
+                self._leave_for(LEAVE_S, self._turns)
                 return
             if not self._accept(1):
+                if not taken and self._pause is None and self._turns.may_rest():
+                    self._leave_for(REST_S, self._turns)
                 return
+
+    def _leave_for(self, time_s: float, turns: AcceptTurns) -> None:
+        """Leave what comes to the other workers for a moment."""
+        self._loop.remove_reader(self._socket)
+        self._pause = self._loop.call_later(time_s, self._look_again, turns, 1)
 
     def _look_again(self, turns: AcceptTurns, looks: int) -> None:
         """Have the others taken what was left to them? If they are too busy, it is taken after all."""
@@ -304,20 +318,19 @@ class Listener:
         self._loop.add_reader(self._socket, self._accept_ready)
 
     def _admit(self, accepted: socket.socket, name: Any) -> None:
-        peer = _address(accepted.family, name)
+        peer = _address(self._family, name)
         behind_proxy = peer is not None and is_within(peer.host, self.settings.proxy_networks)
         place = self._take_place(None if peer is None or behind_proxy else peer.host)
         if isinstance(place, Refusal):
             self._turn_away(accepted, _peer_text(name), place)
             return
-        connection = AcceptedConnection(self.settings.name, peer, _local_address(accepted))
+        connection = AcceptedConnection(self.settings.name, peer, _local_address(self._family, accepted))
         self._connections.add(connection)
         self._empty.clear()
-        counted = _CountedSocket(accepted, lambda: self._gone(connection, place))
+        counted = _CountedSocket(accepted, self._family, partial(self._gone, connection, place))
+        connection.socket = counted
         make = self._gate(connection, place) if behind_proxy else partial(self._introduce, connection)
-        task = self._loop.create_task(self._begin(counted, connection, make))
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
+        connection.starting = self._loop.create_task(self._begin(counted, connection, make))
 
     def _take_place(self, address: IPAddress | None) -> _Place | Refusal:
         if self._stopping:
@@ -347,8 +360,7 @@ class Listener:
     async def _begin(
         self, counted: _CountedSocket, connection: AcceptedConnection, make: Callable[[], asyncio.Protocol]
     ) -> None:
-        counted.setblocking(False)
-        try:
+        try:  # the loop makes the socket non-blocking
             transport, _ = await self._loop.connect_accepted_socket(make, counted)
         except OSError:
             counted.close()  # reset while it waited
@@ -359,6 +371,7 @@ class Listener:
             self._loop.call_exception_handler(context)
             return
         connection.transport = transport
+        connection.starting = None
         if self._aborting:
             transport.abort()
 
@@ -432,10 +445,9 @@ class _Place:
 class _CountedSocket(socket.socket):
     """Says once when it is closed: by `close` (asyncio) or by `detach` (uvloop, which closes it itself)."""
 
-    def __init__(self, accepted: socket.socket, on_close: Callable[[], None]) -> None:
+    def __init__(self, accepted: socket.socket, family: int, on_close: Callable[[], None]) -> None:
         self._on_close: Callable[[], None] | None = on_close
-        family, kind, protocol = accepted.family, accepted.type, accepted.proto
-        super().__init__(family, kind, protocol, fileno=accepted.detach())
+        super().__init__(family, socket.SOCK_STREAM, accepted.proto, fileno=accepted.detach())
 
     def close(self) -> None:
         super().close()
@@ -480,13 +492,18 @@ def _has_waiting(listening: socket.socket) -> bool:
 def _address(family: int, name: Any) -> Address | None:
     if family not in (socket.AF_INET, socket.AF_INET6):
         return None
-    host = str(name[0]).partition("%")[0]  # a link-local address comes with its interface
-    return Address(unmapped(ip_address(host)), int(name[1]))
+    return Address(_host(name[0]), int(name[1]))
 
 
-def _local_address(accepted: socket.socket) -> Address | None:
+@lru_cache(maxsize=HOSTS_KEPT)
+def _host(text: str) -> IPAddress:
+    """An address as the kernel writes it; our own is the same every time, and many a client comes again."""
+    return unmapped(ip_address(text.partition("%")[0]))  # a link-local address comes with its interface
+
+
+def _local_address(family: int, accepted: socket.socket) -> Address | None:
     try:
-        return _address(accepted.family, accepted.getsockname())
+        return _address(family, accepted.getsockname())
     except OSError:
         return None
 

@@ -97,6 +97,7 @@ class Mt2Connection(SessionConnection):
         "_answers",
         "_has_left",
         "_held",
+        "_is_due",
         "_look_s",
         "_peer",
         "_reception",
@@ -123,6 +124,7 @@ class Mt2Connection(SessionConnection):
         self._look_s = min(LOOK_S, limits.idle_s, limits.noop_s, limits.frame_s, limits.rate_s)
         self._peer: DrivenPeer | None = None
         self._has_left = False
+        self._is_due = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = 0
         self._room: list[asyncio.Future[None]] = []
@@ -147,6 +149,16 @@ class Mt2Connection(SessionConnection):
         """The core was told something: send what it has to say, take its events."""
         self._advance()
 
+    def advance_soon(self) -> None:
+        """The same at the end of the loop's turn, once for all who want it."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._advance_due)
+
+    def _advance_due(self) -> None:
+        self._is_due = False
+        self._advance()
+
     async def wait_room(self) -> None:
         """Wait until the connection takes more octets. Returns at once when it is gone."""
         while self._write_paused_at and not self._is_lost:
@@ -168,8 +180,11 @@ class Mt2Connection(SessionConnection):
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is None:
-            return
+        if error is not None:
+            self.broke(error)
+
+    def broke(self, error: BaseException) -> None:
+        """A fault of ours: this session ends, no other hears of it."""
         if self._is_lost:
             self._observer.session_broke(self._session, error)
         else:
@@ -297,7 +312,7 @@ class Mt2Connection(SessionConnection):
             if isinstance(event, TransferEnded | SessionEnded | Answered):
                 self._handlers[type(event)](self, event)
 
-    async def _leave_later(self, finishing: list[asyncio.Task[None]]) -> None:
+    async def _leave_later(self, finishing: list[asyncio.Future[Any]]) -> None:
         if finishing:
             await asyncio.wait(finishing)
         if self._reception is not None and self._peer is not None:

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from outrider.net.mt2_line import Line
 from outrider.protocols.mt2.codes import ALREADY_TAKEN, MESSAGE_TAKEN, NO_STORAGE, TAKES_NO_MAIL, Result, err
@@ -43,6 +43,8 @@ class _Course:
     steps: deque[_Step] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
     """The step that waits for something."""
+    answer: asyncio.Future[ObjectAnswer] | None = None
+    """What the last step waits for, where that needs no task."""
     object: IncomingObject | None = None
     octets: int = 0
     """That wait here."""
@@ -72,7 +74,9 @@ class Incoming:
         if reception is None:
             self._line.core.answer(event.tag, err(TAKES_NO_MAIL), self._line.now())
             return
-        course = self._courses.setdefault(event.transfer_id, _Course(event.transfer_id))
+        course = self._courses.get(event.transfer_id)
+        if course is None:
+            course = self._courses[event.transfer_id] = _Course(event.transfer_id)
         request = ObjectRequest(event.transfer_id, event.media_type, event.size, event.to_come, event.offset)
 
         def ask() -> Awaitable[None] | None:
@@ -132,12 +136,14 @@ class Incoming:
 
     # -- the end -------------------------------------------------------------------------------------------
 
-    def lost(self) -> list[asyncio.Task[None]]:
-        """The connection is gone: what only waits is given up; what is being stored is let finish. Those
-        tasks."""
-        finishing: list[asyncio.Task[None]] = []
+    def lost(self) -> list[asyncio.Future[Any]]:
+        """The connection is gone: what only waits is given up; what is being stored is let finish. What to
+        wait for."""
+        finishing: list[asyncio.Future[Any]] = []
         for course in list(self._courses.values()):
             self._forget(course)
+            if course.answer is not None:
+                finishing.append(course.answer)
             if course.task is not None and course.is_finishing:
                 finishing.append(course.task)
             elif course.task is not None:
@@ -181,10 +187,27 @@ class Incoming:
             raise AssertionError("octets of an object that was never granted")
         course.is_finishing = True
         said = incoming.finish()
-        if isinstance(said, Awaitable):
+        if isinstance(said, ObjectAnswer):
+            self._answer(course, tag, said)
+            return None
+        if not isinstance(said, asyncio.Future):
             return self._answer_later(course, tag, said)
-        self._answer(course, tag, said)
+        course.answer = said
+        said.add_done_callback(lambda done: self._answered(course, tag, done))
         return None
+
+    def _answered(self, course: _Course, tag: int, done: asyncio.Future[ObjectAnswer]) -> None:
+        """What an object's answer hung on has come to pass."""
+        course.answer = None
+        if done.cancelled():
+            return  # the loop is being shut down
+        try:
+            self._answer(course, tag, done.result())
+            self._line.advance_soon()
+            if course.steps and course.task is None:
+                course.task = self._line.spawn(self._go_on(course, None))
+        except Exception as error:
+            self._line.broke(error)
 
     async def _answer_later(self, course: _Course, tag: int, waiting: Awaitable[ObjectAnswer]) -> None:
         self._answer(course, tag, await waiting)
@@ -210,7 +233,7 @@ class Incoming:
 
     def _do(self, course: _Course, step: _Step) -> None:
         """At once, or behind what this transfer waits for."""
-        if course.task is not None:
+        if course.task is not None or course.answer is not None:
             course.steps.append(step)
             return
         waiting = step()
@@ -222,8 +245,8 @@ class Incoming:
             while True:
                 if waiting is not None:
                     await waiting
-                self._line.advance()
-                if not course.steps:
+                self._line.advance_soon()
+                if not course.steps or course.answer is not None:
                     break
                 waiting = course.steps.popleft()()
         finally:

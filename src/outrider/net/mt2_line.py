@@ -24,11 +24,17 @@ class Line(Protocol):
     def advance(self) -> None:
         """The core was told something: send what it has to say, take its events."""
 
+    def advance_soon(self) -> None:
+        """The same at the end of the loop's turn: what many transfers have to say then goes out at once."""
+
     async def wait_room(self) -> None:
         """Wait until the connection takes more octets. Returns at once when it is gone."""
 
     def hold(self, octets: int) -> None:
         """So many octets more (or less) wait for the disk: reading stops while they are too many."""
+
+    def broke(self, error: BaseException) -> None:
+        """A fault of ours: the session ends."""
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do this beside everything else; a fault in it ends the session."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
-import struct
 import termios
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
@@ -115,7 +114,7 @@ class SmtpServerProtocol(SmtpConnection):
     # -- greeting and hello --------------------------------------------------------------------------------
 
     def _greet(self) -> None:
-        if self._tls_info is None and _octets_waiting(self._transport):
+        if self._tls_info is None and _octets_waiting(self._connection):
             # SEC-56: who talks before the greeting does not listen to it either.
             self._core.shut_down(replies.OUT_OF_STEP, "talked before the greeting")
             self._take_events()
@@ -334,10 +333,10 @@ def _channel_binding(info: TlsInfo) -> bytes | None:
         return None
 
 
-def _octets_waiting(transport: asyncio.Transport | None) -> bool:
+def _octets_waiting(connection: AcceptedConnection | None) -> bool:
     """Whether the client has sent something before it could have seen a greeting."""
-    wire = None if transport is None else transport.get_extra_info("socket")
-    if wire is None:
+    wire = None if connection is None else connection.socket
+    if wire is None or wire.fileno() < 0:
         return False
     try:
         answer = fcntl.ioctl(wire.fileno(), termios.FIONREAD, b"\0\0\0\0")
@@ -345,5 +344,4 @@ def _octets_waiting(transport: asyncio.Transport | None) -> bool:
         if error.errno in (errno.EBADF, errno.ENOTTY, errno.EINVAL):
             return False  # already gone, or no socket that could tell
         raise
-    (waiting,) = struct.unpack("i", answer)
-    return bool(waiting > 0)
+    return answer != b"\0\0\0\0"

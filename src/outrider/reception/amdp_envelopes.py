@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from outrider.holding.incoming.deciding import PAYS_ANY, IncomingRules, Standing, is_listed
@@ -38,6 +38,7 @@ from outrider.tables.database import StoreUnavailable
 CALLBACK: Final = "amdp-callback:"
 LARGEST: Final = 2 * MAX_HEADERS
 """Octets of an envelope: as many as its header section may have, and as much again for the text."""
+MOST_JUDGED: Final = 1000
 SKEW_S: Final = 86_400.0
 """How far a holder's clock may be ahead of ours."""
 
@@ -62,6 +63,10 @@ class EnvelopeDesk:
     holders: Holders
     shares: WorkShares
     clock: Callable[[], float]
+    judged: dict[tuple[str, tuple[str, ...], int, bool], Reply | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What rules and policy say to envelopes like those that have just come."""
 
     # --- MAIL and RCPT --------------------------------------------------------------------------------------
 
@@ -118,6 +123,17 @@ class EnvelopeDesk:
         return None
 
     def _unwanted(self, envelope: HeldEnvelope) -> Reply | None:
+        """What `_judged` says; remembered, where it does not depend on the hour."""
+        if self.report.unsolicited_hours:
+            return self._judged(envelope)
+        key = (envelope.domain, envelope.mail_class.parts, envelope.size, bool(envelope.postage))
+        if key not in self.judged:
+            if len(self.judged) >= MOST_JUDGED:
+                self.judged.clear()
+            self.judged[key] = self._judged(envelope)
+        return self.judged[key]
+
+    def _judged(self, envelope: HeldEnvelope) -> Reply | None:
         """AMDP-7: denied senders, and what the published policy does not take; an allowed sender is not bound
         by it."""
         standing = self.rules.standing(envelope.domain)

@@ -30,12 +30,17 @@ class Committer:
         if not isinstance(stored, asyncio.Future):
             return self._wait(stored, mail, message)
         # A spool that answers by future costs no task: the reply hangs on it directly.
-        answer: asyncio.Future[Reply] = stored.get_loop().create_future()
+        loop = stored.get_loop()
+        answer: asyncio.Future[Reply] = loop.create_future()
 
         def done(outcome: asyncio.Future[tuple[Leased, ...]]) -> None:
-            reply = self._outcome(outcome, mail, message)
+            error = _error_of(outcome)
+            reply = self._received(mail, message) if error is None else self._failed(error, mail)
             if not answer.done():
                 answer.set_result(reply)
+            if error is None and outcome.result():
+                # Behind the answer: the client has its 250 before delivery takes the loop's time.
+                loop.call_soon(self._fresh.take, outcome.result())
 
         stored.add_done_callback(done)
         return answer
@@ -47,21 +52,11 @@ class Committer:
             leased = await stored
         except Exception as error:
             return self._failed(error, mail)
-        return self._succeeded(leased, mail, message)
-
-    def _outcome(
-        self, stored: asyncio.Future[tuple[Leased, ...]], mail: MailTransaction, message: NewMessage
-    ) -> Reply:
-        if stored.cancelled():
-            return self._failed(SpoolUnavailable("the commit was given up"), mail)
-        error = stored.exception()
-        if error is not None:
-            return self._failed(error, mail)
-        return self._succeeded(stored.result(), mail, message)
-
-    def _succeeded(self, leased: tuple[Leased, ...], mail: MailTransaction, message: NewMessage) -> Reply:
         if leased:
             self._fresh.take(leased)
+        return self._received(mail, message)
+
+    def _received(self, mail: MailTransaction, message: NewMessage) -> Reply:
         reply = replies.queued(message.id)
         self._observer.message_received(mail.session, message, reply)
         return reply
@@ -72,6 +67,12 @@ class Committer:
             self._observer.reception_failed(mail.session, "commit", error)
         self._observer.refused(mail.session, "commit", reply, about=str(error), message_id=mail.id)
         return reply
+
+
+def _error_of(stored: asyncio.Future[tuple[Leased, ...]]) -> BaseException | None:
+    if stored.cancelled():
+        return SpoolUnavailable("the commit was given up")
+    return stored.exception()
 
 
 def reply_for(error: BaseException) -> Reply:

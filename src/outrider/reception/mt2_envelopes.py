@@ -6,7 +6,9 @@ costs us: our own tables first, signatures and other people's programs afterward
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from outrider.extensions.desk import NOTHING_SAID, Desk, EnvelopeVerdict
@@ -50,9 +52,12 @@ class JudgedEnvelope:
     """What is known of an envelope beside what it says."""
 
     trace: JudgedTrace | None
-    facts: EnvelopeFacts
-    carried: tuple[Carried, ...]
-    said: EnvelopeVerdict
+    identities: frozenset[str]
+    """Proven names of the peer and of those who sealed it."""
+    facts: EnvelopeFacts | None = None
+    """As extensions see it; None where none is concerned."""
+    carried: tuple[Carried, ...] = ()
+    said: EnvelopeVerdict = NOTHING_SAID
     recipients: tuple[Address, ...] = ()
     """All that the envelope names; `facts` has those of our own domains."""
 
@@ -93,8 +98,9 @@ class EnvelopeJudge:
     async def ended(self, judged: JudgedEnvelope) -> None:
         """The transfer is over, its message stored or not: extensions may have kept something for it
         (MT2-21d). Never raises."""
-        if self._desk is not None and judged.carried and judged.facts.recipients:
-            await self._desk.ended(judged.facts, judged.carried)
+        facts = judged.facts
+        if self._desk is not None and judged.carried and facts is not None and facts.recipients:
+            await self._desk.ended(facts, judged.carried)
 
     def _check_limits(self, transfer: Transfer, envelope: LayeredEnvelope) -> None:
         now = self._parts.clock()
@@ -120,9 +126,14 @@ class EnvelopeJudge:
 
     async def _looked_at(self, transfer: Transfer, envelope: LayeredEnvelope) -> JudgedEnvelope:
         """Seals, then extensions: what the policy is to know before it is asked (MT2-26)."""
-        trace = await self._check_trace(transfer, envelope)
-        facts = self._envelope_facts(transfer, envelope, trace)
+        trace = self._check_trace(transfer, envelope)
+        if isinstance(trace, Awaitable):
+            trace = await trace
+        identities = _identities(identity_of(transfer.session), trace)
         carried = tuple(Carried(one.oid, one.data, one.critical) for one in envelope.extensions)
+        if not carried and (self._desk is None or not self._desk.concerns(carried)):
+            return JudgedEnvelope(trace, identities)
+        facts = self._envelope_facts(transfer, envelope, trace, identities)
         said = NOTHING_SAID
         if facts.recipients:  # extensions are the last host's (MT2-19)
             said = await self._ask_extensions(facts, carried)
@@ -132,7 +143,7 @@ class EnvelopeJudge:
             refused = replace(result, extensions=(*result.extensions, *parts))
             raise self._refusal(transfer, refused, codes.status_of(result), str(envelope.sender or "<>"))
         everybody = tuple(one.address for one in envelope.recipients)
-        return JudgedEnvelope(trace, facts, carried, said, everybody)
+        return JudgedEnvelope(trace, identities, facts, carried, said, everybody)
 
     async def _ask_extensions(self, facts: EnvelopeFacts, carried: tuple[Carried, ...]) -> EnvelopeVerdict:
         if self._desk is not None:
@@ -145,22 +156,26 @@ class EnvelopeJudge:
                 raise Refused(err(codes.UNKNOWN_CRITICAL_EXTENSION, *part))
         return NOTHING_SAID
 
-    async def _check_trace(self, transfer: Transfer, envelope: LayeredEnvelope) -> JudgedTrace | None:
+    def _check_trace(
+        self, transfer: Transfer, envelope: LayeredEnvelope
+    ) -> JudgedTrace | Awaitable[JudgedTrace] | None:
         if self._checker is None:
             return None
         session, now = transfer.session, self._parts.clock()
         identity = identity_of(session)
         peer = identity.names if identity is not None else (() if session.tls is not None else None)
-        receiver = tuple(dict.fromkeys((self._settings.hostname.lower(), session.hostname.lower())))
+        receiver = _receiver(self._settings.hostname, session.hostname)
         message = SealedMessage(transfer.octets, envelope)
         circumstances = Circumstances(now, now, peer, receiver)
-        return await self._checker.check(message, circumstances, session.client_text)
+        return self._checker.check(message, circumstances, session.client_text)
 
     def _envelope_facts(
-        self, transfer: Transfer, envelope: LayeredEnvelope, trace: JudgedTrace | None
+        self,
+        transfer: Transfer,
+        envelope: LayeredEnvelope,
+        trace: JudgedTrace | None,
+        identities: frozenset[str],
     ) -> EnvelopeFacts:
-        identity = identity_of(transfer.session)
-        names = frozenset(identity.names if identity is not None else ())
         domains = self._parts.recipients.domains
         ours = [
             (position, one.address)
@@ -177,7 +192,7 @@ class EnvelopeJudge:
             date=float(envelope.date),
             expires=float(envelope.expiry),
             peer=transfer.peer,
-            identities=names | (trace.signers if trace is not None else frozenset()),
+            identities=identities,
             sender_is_claimed=trace is not None and trace.sender_is_claimed,
             objects=tuple(
                 ObjectFacts(one.media_type, one.sha256.hex(), one.length) for one in envelope.objects
@@ -202,7 +217,7 @@ class EnvelopeJudge:
         )
         known = self._message_facts(session, envelope, judged)
         mail, decision = self._mail.sender(session, request, self._parts.clock(), known)
-        reply = await settled(decision)
+        reply = decision if isinstance(decision, Reply) else await decision
         if mail is None or not reply.is_positive:
             raise Refused(results.refusal(reply, Stage.SENDER))
         trace = judged.trace
@@ -227,23 +242,20 @@ class EnvelopeJudge:
         self, session: Session, envelope: LayeredEnvelope, judged: JudgedEnvelope
     ) -> list[Fact]:
         known: list[Fact] = list(judged.trace.facts) if judged.trace is not None else []
-        options = tuple(sorted(one.lower() for one in session.options))
-        if options:
-            known.append(Fact("mt2.options", options, Provenance.PROVEN, "this session"))
+        if session.options:
+            known.append(_options_fact(session.options))
         hidden = any(
             one.part is ObjectPart.HEADERS and one.media_type.lower() != HEADERS_TYPE
             for one in envelope.objects
         )
-        known.append(
-            Fact("mt2.encryption", "headers" if hidden else "none", Provenance.PROVEN, "the envelope's list")
-        )
+        known.append(_HIDDEN if hidden else _OPEN)
         if envelope.extensions:
             known.append(Fact("mt2.extensions", self._extension_names(envelope), Provenance.CLAIMED))
-        known.append(Fact("mt2.report", envelope.report is not None, Provenance.CLAIMED))
-        if judged.facts.identities:
-            names = tuple(sorted(judged.facts.identities))
-            known.append(Fact("mt2.identities", names, Provenance.PROVEN, "the session and the seals"))
-        known += (fact for fact in judged.said.facts if fact.name != "mt2.extensions")
+        known.append(_NO_REPORT if envelope.report is None else _REPORT)
+        if judged.identities:
+            known.append(_identities_fact(judged.identities))
+        if judged.said.facts:
+            known += (fact for fact in judged.said.facts if fact.name != "mt2.extensions")
         return known
 
     def _extension_names(self, envelope: LayeredEnvelope) -> tuple[str, ...]:
@@ -263,7 +275,8 @@ class EnvelopeJudge:
             if request.address in refused:
                 transfer.results[position] = results.from_extension(refused[request.address])
                 continue
-            reply = await settled(self._mail.recipient(mail, request))
+            decision = self._mail.recipient(mail, request)
+            reply = decision if isinstance(decision, Reply) else await decision
             if not reply.is_positive:
                 transfer.results[position] = results.refusal(reply, Stage.RECIPIENT)
         if not mail.recipients:
@@ -271,6 +284,37 @@ class EnvelopeJudge:
             code = codes.RECIPIENT_NOT_NOW if may_pass else codes.NO_RECIPIENTS
             self._mail.abandoned(mail, "no recipient is left")
             raise Refused(err(code, *results.said_of_recipients(transfer.results)))
+
+
+_BY_LIST: Final = "the envelope's list"
+_HIDDEN: Final = Fact("mt2.encryption", "headers", Provenance.PROVEN, _BY_LIST)
+_OPEN: Final = Fact("mt2.encryption", "none", Provenance.PROVEN, _BY_LIST)
+_REPORT: Final = Fact("mt2.report", True, Provenance.CLAIMED)
+_NO_REPORT: Final = Fact("mt2.report", False, Provenance.CLAIMED)
+
+
+# What is so for all messages of a peer is said by the same objects: thousands of messages are held at once.
+
+
+@lru_cache(maxsize=256)
+def _options_fact(options: frozenset[str]) -> Fact:
+    names = tuple(sorted(one.lower() for one in options))
+    return Fact("mt2.options", names, Provenance.PROVEN, "this session")
+
+
+@lru_cache(maxsize=256)
+def _identities_fact(names: frozenset[str]) -> Fact:
+    return Fact("mt2.identities", tuple(sorted(names)), Provenance.PROVEN, "the session and the seals")
+
+
+@lru_cache(maxsize=64)
+def _receiver(hostname: str, greeted_as: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((hostname.lower(), greeted_as.lower())))
+
+
+def _identities(identity: Mt2Identity | None, trace: JudgedTrace | None) -> frozenset[str]:
+    names = frozenset(identity.names if identity is not None else ())
+    return names | trace.signers if trace is not None else names
 
 
 def identity_of(session: Session) -> Mt2Identity | None:

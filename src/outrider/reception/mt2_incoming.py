@@ -29,7 +29,7 @@ class ObjectDesk(Protocol):
         """Octets of the body object."""
         ...
 
-    async def body_ended(self, transfer: Transfer, entry: ObjectEntry) -> ObjectAnswer:
+    def body_ended(self, transfer: Transfer, entry: ObjectEntry) -> ObjectAnswer | Awaitable[ObjectAnswer]:
         """The body object has come whole."""
         ...
 
@@ -92,6 +92,6 @@ class IncomingBody:
         """Append."""
         return self._desk.body_octets(self._transfer, octets)
 
-    async def finish(self) -> ObjectAnswer:
+    def finish(self) -> ObjectAnswer | Awaitable[ObjectAnswer]:
         """Store the message."""
-        return await self._desk.body_ended(self._transfer, self._entry)
+        return self._desk.body_ended(self._transfer, self._entry)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -26,7 +26,7 @@ from outrider.message.objects.envelope import (
 )
 from outrider.message.objects.errors import ObjectError
 from outrider.message.objects.headers import HEADERS_TYPE, HeadersObject, read_headers
-from outrider.model.content import Content, InlineBody
+from outrider.model.content import Body, Content, InlineBody
 from outrider.model.envelope import BodyType
 from outrider.model.layered import MessageObjects, TakenTransfer
 from outrider.model.message import ItemState, MessageId, RecipientState
@@ -42,6 +42,7 @@ from outrider.reception.interface import Decision, Session
 from outrider.reception.mt2_envelopes import EnvelopeJudge, JudgedEnvelope, Refused, settled
 from outrider.reception.mt2_incoming import IncomingBody, IncomingEnvelope, IncomingHeaders
 from outrider.reception.mt2_interface import IncomingObject, ObjectAnswer, ObjectRequest, PartKind
+from outrider.reception.mt2_saved import Key
 from outrider.reception.mt2_sessions import Mt2SessionReception
 from outrider.reception.mt2_settings import Mt2ReceptionSettings
 from outrider.reception.mt2_trace import TraceChecker
@@ -56,6 +57,7 @@ LARGE_DOCUMENT: Final = 65_536
 _MIME_FIELDS: Final = ("content-", "mime-version")
 _NO_BODY: Final = b"\r\n"
 _LOCAL_ERROR: Final = err(codes.NOT_NOW)
+_OBJECT_ACCEPTED: Final = ObjectAnswer(ok(codes.OBJECT_ACCEPTED))
 T = TypeVar("T")
 
 SendMessages = Callable[[tuple[ExtensionMessage, ...], str], Awaitable[object]]
@@ -72,6 +74,32 @@ class Mt2Parts:
     desk: Desk | None = None
     """None: no extension is known here."""
     send: SendMessages | None = None
+
+
+@dataclass(slots=True)
+class _Whole:
+    """A message whose objects are all here, and fit together."""
+
+    mail: MailTransaction
+    objects: MessageObjects
+    section: bytes
+    is_clean: bool
+    is_ascii: bool
+
+    def content(self, body: Body) -> Content:
+        """With its body, as it is stored."""
+        return Content(self.section, body, self.is_ascii, is_binary=not self.is_clean)
+
+
+@dataclass(slots=True)
+class _Commit:
+    """A message that was handed in to be stored."""
+
+    transfer: Transfer
+    mail: MailTransaction
+    now: float
+    """When."""
+    reply: Awaitable[Reply]
 
 
 class Mt2MailReception(Mt2SessionReception):
@@ -206,6 +234,8 @@ class Mt2MailReception(Mt2SessionReception):
         envelope = await _parsed(transfer.octets, read_envelope)
         transfer.is_about(envelope)
         transfer.digest = hashlib.sha256(transfer.octets).digest()
+        if not await self._book.claimed(transfer):  # before it is looked up: then nobody else commits it
+            return ObjectAnswer(err(codes.IN_TRANSFER))
         known = await self._taken_before(transfer)
         if known is not None:
             return ObjectAnswer(known)
@@ -256,7 +286,8 @@ class Mt2MailReception(Mt2SessionReception):
         self._observer.transfer_resumed(transfer.session, transfer.id, transfer.size)
 
     async def _read_saved(self, transfer: Transfer) -> None:
-        """What this server's predecessor had of the body comes once more, from a file."""
+        """What this server's predecessor, or another worker, had of the body comes once more, from a file. It
+        stays there until the transfer has ended, lest this one crash before."""
         saved, parts, entry = self._book.partials.saved, transfer.saved, transfer.entry(PartKind.BODY)
         transfer.saved = None
         if saved is None or parts is None:
@@ -274,7 +305,6 @@ class Mt2MailReception(Mt2SessionReception):
                         break
             except OSError:
                 self._drop_held(transfer, entry)
-        saved.forget(transfer.key)
 
     # --- headers and body -----------------------------------------------------------------------------------
 
@@ -339,19 +369,61 @@ class Mt2MailReception(Mt2SessionReception):
             return None
         return body.write(octets, lambda: self._mail.body_stream(mail))
 
-    async def body_ended(self, transfer: Transfer, entry: ObjectEntry) -> ObjectAnswer:
-        """The body object has come whole."""
+    def body_ended(self, transfer: Transfer, entry: ObjectEntry) -> ObjectAnswer | Awaitable[ObjectAnswer]:
+        """The body object has come whole. The answer to the ordinary message hangs on its commit alone: no
+        task waits for it."""
         body = transfer.body
         if transfer.state is not Course.OPEN or body is None:
             return ObjectAnswer(err(codes.TRANSFER_KILLED))
         try:
-            result = await self._take_whole(transfer, entry, body)
+            whole = self._whole(transfer, entry, body)
+            if isinstance(whole, Result):
+                return self._settled(transfer, ObjectAnswer(whole))
+            if body.stream is not None:
+                return self._settled_later(transfer, self._take_streamed(transfer, whole, body))
+            commit = self._handed_in(transfer, whole.mail, whole.content(body.inline()), whole.objects)
         except Exception as error:
-            self._observer.reception_failed(transfer.session, Stage.BODY.value, error)
-            result = _LOCAL_ERROR
-        return self._settled(transfer, ObjectAnswer(result))
+            return self._settled(transfer, self._body_failed(transfer, error))
+        if isinstance(commit.reply, asyncio.Future):
+            return self._answered_by(commit, commit.reply)
+        return self._settled_later(transfer, self._committed(commit))
 
-    async def _take_whole(self, transfer: Transfer, entry: ObjectEntry, body: ArrivingBody) -> Result:
+    def _answered_by(self, commit: _Commit, stored: asyncio.Future[Reply]) -> asyncio.Future[ObjectAnswer]:
+        answer: asyncio.Future[ObjectAnswer] = stored.get_loop().create_future()
+
+        def told(said: ObjectAnswer) -> None:
+            if not answer.done():
+                answer.set_result(said)
+
+        def done(outcome: asyncio.Future[Reply]) -> None:
+            if outcome.cancelled() or outcome.exception() is not None or not outcome.result().is_positive:
+                self._in_background(later())
+                return
+            try:
+                said = ObjectAnswer(self._taken(commit, outcome.result()))
+            except Exception as error:
+                said = self._body_failed(commit.transfer, error)
+            told(self._settled(commit.transfer, said))
+
+        async def later() -> None:
+            told(await self._settled_later(commit.transfer, self._committed(commit)))
+
+        stored.add_done_callback(done)
+        return answer
+
+    async def _settled_later(self, transfer: Transfer, taking: Awaitable[Result]) -> ObjectAnswer:
+        try:
+            answer = ObjectAnswer(await taking)
+        except Exception as error:
+            answer = self._body_failed(transfer, error)
+        return self._settled(transfer, answer)
+
+    def _body_failed(self, transfer: Transfer, error: Exception) -> ObjectAnswer:
+        self._observer.reception_failed(transfer.session, Stage.BODY.value, error)
+        return ObjectAnswer(_LOCAL_ERROR)
+
+    def _whole(self, transfer: Transfer, entry: ObjectEntry, body: ArrivingBody) -> _Whole | Result:
+        """All objects are here: the message that they are, or why they are none."""
         mail = transfer.mail
         if mail is None or transfer.envelope is None:
             raise AssertionError("a body before an envelope")
@@ -369,8 +441,11 @@ class Mt2MailReception(Mt2SessionReception):
         is_clean, is_ascii = body.is_clean(section), body.is_ascii and section.isascii()
         _declare(mail, is_clean=is_clean, is_ascii=is_ascii)
         transfer.state = Course.STORING
-        content = Content(section, await body.finish(), is_ascii, is_binary=not is_clean)
-        return await self._commit(transfer, mail, content, objects)
+        return _Whole(mail, objects, section, is_clean, is_ascii)
+
+    async def _take_streamed(self, transfer: Transfer, whole: _Whole, body: ArrivingBody) -> Result:
+        content = whole.content(await body.finish())
+        return await self._commit(transfer, whole.mail, content, whole.objects)
 
     async def _take_alone(self, transfer: Transfer) -> Result:
         """A message without a body: a control message, or headers alone (MT2-2)."""
@@ -393,6 +468,11 @@ class Mt2MailReception(Mt2SessionReception):
     async def _commit(
         self, transfer: Transfer, mail: MailTransaction, content: Content, objects: MessageObjects
     ) -> Result:
+        return await self._committed(self._handed_in(transfer, mail, content, objects))
+
+    def _handed_in(
+        self, transfer: Transfer, mail: MailTransaction, content: Content, objects: MessageObjects
+    ) -> _Commit:
         now = self._parts.clock()
         mail.objects = objects
         if transfer.peer:
@@ -405,12 +485,20 @@ class Mt2MailReception(Mt2SessionReception):
                 now + self._settings.remember_for,
                 results.kept_results(transfer.results),
             )
-        reply = await self._mail.finish(mail, content)
+        return _Commit(transfer, mail, now, self._mail.finish(mail, content))
+
+    async def _committed(self, commit: _Commit) -> Result:
+        reply = await commit.reply
         if not reply.is_positive:
-            return await self._not_taken(transfer, mail, reply)
-        hop = _hop_facts(transfer, mail, self._settings.hostname, now)
+            return await self._not_taken(commit.transfer, commit.mail, reply)
+        return self._taken(commit, reply)
+
+    def _taken(self, commit: _Commit, reply: Reply) -> Result:
+        """It is durable."""
+        transfer = commit.transfer
+        hop = _hop_facts(transfer, commit.mail, self._settings.hostname, commit.now)
         judged = self._judged.get(transfer)
-        if judged is not None:
+        if judged is not None and (judged.carried or judged.said.messages):
             self._in_background(self._after(transfer.session, judged, hop))
         said = (*results.said_of_recipients(transfer.results), *self._final_parts(transfer.session, hop))
         return ok(codes.MESSAGE_TAKEN, *said, text=results.plain(reply.text))
@@ -437,7 +525,7 @@ class Mt2MailReception(Mt2SessionReception):
         await self._envelopes.ended(judged)
         try:
             messages = judged.said.messages
-            if self._desk is not None and judged.carried:
+            if self._desk is not None and judged.carried and judged.facts is not None:
                 messages += await self._desk.passed(
                     replace(judged.facts, recipients=judged.recipients), judged.carried, hop
                 )
@@ -457,12 +545,12 @@ class Mt2MailReception(Mt2SessionReception):
         """It is over; what it brought is forgotten unless it is stored."""
         was_storing = transfer.state is Course.STORING
         transfer.refusal = result
+        if self._book.owns(transfer):
+            self._book.partials.forget(transfer.key)
         self._book.end(transfer)
         judged = self._judged.pop(transfer, None)
         if judged is not None and judged.carried and result.code != codes.MESSAGE_TAKEN:
             self._in_background(self._envelopes.ended(judged))
-        if transfer.peer:
-            self._book.partials.forget(transfer.key)
         if transfer.body is not None and not result.is_ok and not was_storing:
             self._abandon(transfer.body)
         return result
@@ -479,8 +567,10 @@ class Mt2MailReception(Mt2SessionReception):
         self._judged.pop(transfer, None)
         if is_worth and self._book.partials.keep(kept):
             self._observer.transfer_kept(transfer.session, transfer.id, size)
-        elif kept.body is not None:
-            self._abandon(kept.body)
+        else:
+            self._book.disclaim(kept)
+            if kept.body is not None:
+                self._abandon(kept.body)
         if mail is not None:
             mail.stream = None
             self._mail.abandoned(mail, "the connection broke")
@@ -516,6 +606,9 @@ class Mt2MailReception(Mt2SessionReception):
         peer = self._peer(session)
         if not peer:
             return TransferStatus(TransferState.UNKNOWN)
+        told = await self._book.held_elsewhere((peer, transfer))
+        if told is not None:
+            return TransferStatus(TransferState.RECEIVING, told)
         found = await self._parts.spool.find_transfer(peer, transfer)
         if found is not None:
             said = results.remembered_results(found.recipients)
@@ -525,6 +618,19 @@ class Mt2MailReception(Mt2SessionReception):
         if here is None or here.envelope is None or not is_begun:
             return TransferStatus(TransferState.UNKNOWN)
         return TransferStatus(TransferState.RECEIVING, here.held())
+
+    async def held_here(self, key: Key, *, give_up: bool) -> Mapping[str, int] | None:
+        """Another worker asks what is held of a transfer that is under way here, None for none. It may be
+        `give_up`: the peer came back to that worker, and this one need not wait for octets any more."""
+        await self._book.written(key)
+        here = self._book.under_way(key)
+        if here is None or here.envelope is None or here.mail is None:
+            return None
+        held = here.held()
+        if give_up and here.state is Course.OPEN and here.is_worth_keeping:
+            self._suspend(here)
+            await self._book.written(key)
+        return held
 
     async def _outcome(self, taken: TakenTransfer) -> TransferState:
         """What became of a message. One that is forgotten has long ended, and failures were reported; one
@@ -561,7 +667,7 @@ def _headers_answer(transfer: Transfer, reply: Reply) -> ObjectAnswer:
     if transfer.state is not Course.OPEN:
         return ObjectAnswer(err(codes.TRANSFER_KILLED))
     transfer.headers_complete = True
-    return ObjectAnswer(ok(codes.OBJECT_ACCEPTED))
+    return _OBJECT_ACCEPTED
 
 
 def _held_of(transfer: Transfer, entry: ObjectEntry) -> int:

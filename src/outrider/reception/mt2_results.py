@@ -66,7 +66,9 @@ def _code(reply: Reply, stage: Stage) -> str:
 
 def plain(text: str) -> str:
     """One line that a response may carry as its text. It never begins like an extension."""
-    line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else " " for one in text)
+    line = " ".join(text.split())
     return line.lstrip("( ")[:MAX_TEXT]
 
 

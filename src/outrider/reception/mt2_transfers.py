@@ -2,18 +2,19 @@
 
 A body is written down while it arrives, in the spool's own folder of bodies, under no message's name yet: one
 that is given up is removed, and one whose connection broke is kept open here, with the state of its digest,
-so that the rest can be appended. A server that ends in order saves what it has (`mt2_saved`); after a crash
-the spool removes it, as it removes every body that no message names, and the peer, which asks STAT, begins
-anew.
+so that the rest can be appended. A server that ends in order saves what it has (`mt2_saved`), and one of
+several workers does so at once (`mt2_shared`); after a crash the spool removes the rest, as it removes every
+body that no message names, and the peer, which asks STAT, begins anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from outrider.gateway.mapping import MAX_BODY_PREFIX, Rendered, split_body
 from outrider.message.objects.envelope import (
@@ -31,17 +32,11 @@ from outrider.reception.assembling import MailTransaction
 from outrider.reception.committing import KeptBody
 from outrider.reception.interface import Session
 from outrider.reception.mt2_interface import PartKind
-from outrider.reception.mt2_saved import Parts, SavedPartials
+from outrider.reception.mt2_saved import MOST_IN_ALL, MOST_PARTIALS, Key, Parts, SavedPartials
+from outrider.spool.interface import SpoolError
 from outrider.wire.line_ends import LineEndCheck
 
-MOST_PARTIALS = 64
-"""Broken-off transfers kept for one identity."""
-MOST_IN_ALL = 512
-"""And for all together: each may have a file open."""
-
 _KINDS = {Part.HEADERS: PartKind.HEADERS, Part.BODY: PartKind.BODY}
-Key = tuple[str, str]
-"""Proven identity and transfer id."""
 MakeStream = Callable[[], KeptBody]
 
 
@@ -131,8 +126,10 @@ class ArrivingBody:
 
     async def finish(self) -> Body:
         """What is behind the MIME fields: durable, or in memory."""
-        if self.stream is not None:
-            return await self.stream.finish()
+        return self.inline() if self.stream is None else await self.stream.finish()
+
+    def inline(self) -> InlineBody:
+        """The same of one that is in memory."""
         return InlineBody(self._held[0] if len(self._held) == 1 else b"".join(self._held))
 
     async def abandon(self) -> None:
@@ -178,6 +175,8 @@ class Transfer:
     _entries: dict[PartKind, ObjectEntry] = field(default_factory=dict)
     message_id: MessageId | None = None
     """Of the partial transfer that this one goes on with: its body was begun under that name."""
+    is_claimed: bool = False
+    """No other worker may have it (`mt2_shared`)."""
 
     @property
     def key(self) -> Key:
@@ -237,8 +236,9 @@ class Transfer:
             headers=self.headers,
             body=self.body,
             message_id=None if self.mail is None else self.mail.id,
+            is_claimed=self.is_claimed,
         )
-        self.state, self.body = Course.ENDED, None
+        self.state, self.body, self.is_claimed = Course.ENDED, None, False
         return kept
 
     def go_on_with(self, kept: Transfer) -> None:
@@ -261,12 +261,44 @@ class Transfer:
         return self.body is None or not (self.body.is_too_long or self.body.fault or self.body.is_writing)
 
 
+class Kept(Protocol):
+    """What is kept of transfers whose connection broke (MT2-18b)."""
+
+    @property
+    def saved(self) -> SavedPartials | None:
+        """Where it lies in files."""
+        ...
+
+    def find(self, key: Key, session: Session) -> Transfer | None:
+        """What is kept of a transfer that `session` asks about."""
+        ...
+
+    def keep(self, transfer: Transfer) -> bool:
+        """Keep it, and let older ones go where they are too many; False when it is itself too large."""
+        ...
+
+    def take(self, key: Key) -> Transfer | None:
+        """Go on with it: it is the caller's now, with the file that it may lie in."""
+        ...
+
+    def forget(self, key: Key) -> None:
+        """Remove it with its body."""
+        ...
+
+    async def close(self) -> None:
+        """Keep nothing any more but in files: the server ends."""
+        ...
+
+
 class TransferBook:
-    """All transfers of one process: those under way, and those that broke off. It outlives a reload."""
+    """All transfers of one process: those under way, and those that broke off. It outlives a reload.
+
+    What is said here of other workers is `mt2_shared.SharedBook`'s; a server of one process has none.
+    """
 
     def __init__(self, resume_for: float, space: int, saved: SavedPartials | None = None) -> None:
         """`saved`: None where nothing outlives this process."""
-        self.partials = Partials(resume_for, space, saved)
+        self.partials: Kept = Partials(resume_for, space, saved)
         self._by_session: dict[str, dict[str, Transfer]] = {}
         self._by_key: dict[Key, Transfer] = {}
 
@@ -288,9 +320,32 @@ class TransferBook:
         """What is under way in a session."""
         return tuple(self._by_session.get(session.id, {}).values())
 
+    async def claimed(self, transfer: Transfer) -> bool:
+        """Claim it before all other workers, also from one where it only waits for octets. False: one of them
+        has it, or it has ended meanwhile. Raises OSError."""
+        del transfer
+        return True
+
+    def owns(self, transfer: Transfer) -> bool:
+        """Whether what is kept of it is this one's to remove."""
+        return bool(transfer.peer)
+
+    def disclaim(self, transfer: Transfer) -> None:
+        """Other workers may have it now."""
+
+    async def held_elsewhere(self, key: Key) -> Mapping[str, int] | None:
+        """What another worker holds of a transfer that is under way there; None: there is none. Raises
+        SpoolUnavailable when it has it and does not say."""
+        del key
+        return None
+
+    async def written(self, key: Key) -> None:
+        """Wait until what is to be kept of a transfer is."""
+
     def end(self, transfer: Transfer) -> None:
         """It is no longer under way."""
         transfer.state = Course.ENDED
+        self.disclaim(transfer)
         of_session = self._by_session.get(transfer.session.id)
         if of_session is not None and of_session.get(transfer.id) is transfer:
             del of_session[transfer.id]
@@ -308,8 +363,42 @@ class _Kept:
     size: int
 
 
+def recalled(saved: SavedPartials, key: Key, session: Session) -> Transfer | None:
+    """What lies in a file, for a transfer that `session` asks about."""
+    parts = saved.find(key)
+    if parts is None:
+        return None
+    found = Transfer(session, parts.id, parts.peer, Course.ENDED, octets=parts.envelope, saved=parts)
+    found.headers = bytearray(parts.headers)
+    found.digest = hashlib.sha256(parts.envelope).digest()
+    try:
+        found.is_about(read_envelope(parts.envelope))
+    except ObjectError:
+        saved.forget(key)
+        return None
+    return found
+
+
+async def save(saved: SavedPartials, transfer: Transfer, until: float) -> None:
+    """Write down what came of a transfer, and give it up here. What cannot be written is lost: its sender
+    begins anew."""
+    body, octets, headers = transfer.body, transfer.octets, bytes(transfer.headers)
+    size = 0 if body is None else body.size
+    parts = Parts(transfer.peer, transfer.id, until, octets, headers, size)
+    first = b"" if body is None else body.first
+    try:
+        rest = None if body is None else await body.finish()
+        if size == len(first) + (0 if rest is None else rest.size):
+            await asyncio.to_thread(saved.save, parts, first, rest)
+    except (OSError, SpoolError):
+        pass
+    finally:
+        if body is not None:
+            await body.abandon()
+
+
 class Partials:
-    """What is kept of transfers whose connection broke, bounded in number and size (MT2-18b)."""
+    """What a server of one process keeps: bodies open, in memory or in the spool, until it ends."""
 
     def __init__(self, resume_for: float, space: int, saved: SavedPartials | None = None) -> None:
         self.saved = saved
@@ -324,22 +413,7 @@ class Partials:
         kept = self._kept.get(key)
         if kept is not None:
             return kept.transfer
-        return None if self.saved is None else self._recalled(self.saved, key, session)
-
-    def _recalled(self, saved: SavedPartials, key: Key, session: Session) -> Transfer | None:
-        """From before the restart."""
-        parts = saved.find(key)
-        if parts is None:
-            return None
-        found = Transfer(session, parts.id, parts.peer, Course.ENDED, octets=parts.envelope, saved=parts)
-        found.headers = bytearray(parts.headers)
-        found.digest = hashlib.sha256(parts.envelope).digest()
-        try:
-            found.is_about(read_envelope(parts.envelope))
-        except ObjectError:
-            saved.forget(key)
-            return None
-        return found
+        return None if self.saved is None else recalled(self.saved, key, session)
 
     def keep(self, transfer: Transfer) -> bool:
         """Keep it, and let older ones go where they are too many; False when it is itself too large."""
@@ -408,22 +482,8 @@ class Partials:
             if self.saved is None:
                 self.forget(key)
             else:
-                await self._save(self.saved, self._kept.pop(key))
+                kept = self._kept.pop(key)
+                until = self.saved.now() + kept.until - asyncio.get_running_loop().time()
+                await save(self.saved, kept.transfer, until)
         if self._going:
             await asyncio.wait(self._going)
-
-    async def _save(self, saved: SavedPartials, kept: _Kept) -> None:
-        transfer, body = kept.transfer, kept.transfer.body
-        until = saved.now() + kept.until - asyncio.get_running_loop().time()
-        octets, headers = transfer.octets, bytes(transfer.headers)
-        size = 0 if body is None else body.size
-        parts = Parts(transfer.peer, transfer.id, until, octets, headers, size)
-        first = b"" if body is None else body.first
-        try:
-            rest = None if body is None else await body.finish()
-            if size == len(first) + (0 if rest is None else rest.size):
-                await asyncio.to_thread(saved.save, parts, first, rest)
-        except OSError:
-            pass  # its sender begins anew
-        finally:
-            self._abandon((transfer,))

@@ -39,6 +39,8 @@ class SessionReception:
     def _connected(self, session: Session) -> Decision:
         self._observer.session_opened(session)
         facts = self._begun_facts(session)
+        if not self._parts.policy.asks(Stage.CONNECT):
+            return replies.CONNECTION_TAKEN
         conclude = self._concluder(session, Stage.CONNECT, replies.CONNECTION_TAKEN)
         return self._judge.ask(Inquiry(Stage.CONNECT, session, facts, conclude))
 
@@ -109,6 +111,8 @@ class SessionReception:
     def _greeted(self, session: Session, name: str) -> Decision:
         session.hello_name = name
         facts = self._begun_facts(session)
+        if not self._parts.policy.asks(Stage.HELLO):
+            return replies.HELLO_TAKEN
         conclude = self._concluder(session, Stage.HELLO, replies.HELLO_TAKEN, about=name)
         return self._judge.ask(Inquiry(Stage.HELLO, session, facts, conclude))
 

@@ -11,6 +11,7 @@ from outrider.holding.policies.published_policy import published_report
 from outrider.model.address import Domain, parse_domain
 from outrider.policy.policy import CompiledPolicy
 from outrider.protocols.amdp.report import PolicyReport, lint
+from outrider.runtime.amdp_value_checks import amdp_value_faults
 from outrider.runtime.amtp_checks import Fault
 from outrider.runtime.gateway_checks import gateway_faults, gateway_warnings
 from outrider.runtime.subscription_names import subscription_faults
@@ -30,6 +31,7 @@ def amdp_faults(config: Config) -> Iterator[Fault]:
             ip_network(text)
         except ValueError as error:
             yield Fault(("amdp", "holding", "networks", number), str(error), "write a network: 192.0.2.0/24")
+    yield from amdp_value_faults(config)
     yield from gateway_faults(config)
     yield from subscription_faults(config)
     for number, one in enumerate(config.listeners):

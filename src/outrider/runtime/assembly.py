@@ -22,6 +22,7 @@ from outrider.lists.vacation import vacation_settings
 from outrider.net.client_tls import ClientTls
 from outrider.net.tls_context import ServerContexts
 from outrider.policy.policy import CompiledPolicy
+from outrider.reception.mt2_settings import Mt2ReceptionSettings
 from outrider.routing.local_tables import TableError, load_tables
 from outrider.routing.local_users import RecipientTable
 from outrider.routing.partners import PartnerTable
@@ -88,7 +89,8 @@ def assemble(loaded: Loaded) -> Assembly:
     _check_surroundings(findings)
     assembly = _build(findings, workers)
     if findings.problems or assembly is None:
-        raise ConfigError(sorted(findings.problems, key=lambda problem: (problem.file, problem.line)))
+        once = dict.fromkeys(findings.problems)
+        raise ConfigError(sorted(once, key=lambda problem: (problem.file, problem.line)))
     return assembly
 
 
@@ -105,6 +107,8 @@ def _check_surroundings(findings: Findings) -> None:
     findings.networks(("relay", "require_tls_from"), config.relay.require_tls_from)
     findings.networks(("net", "private_destinations"), config.net.private_destinations)
     findings.part(("mt2", "extensions"), lambda: check_extensions(config))
+    limits = config.limits
+    findings.part(("mt2",), lambda: Mt2ReceptionSettings.of(config, limits.message_size, limits.hops))
 
 
 def _build(findings: Findings, workers: int) -> Assembly | None:

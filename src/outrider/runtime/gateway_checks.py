@@ -8,6 +8,7 @@ from ipaddress import ip_network
 
 from outrider.config.schema import Config
 from outrider.holding.outgoing.gateway import facility_route
+from outrider.model.address import AddressError, parse_address
 from outrider.protocols.amdp.mail_class import ClassError, parse_class
 from outrider.routing.ways import WayError, parse_way, split_command
 from outrider.runtime.amtp_checks import Fault
@@ -22,6 +23,9 @@ def gateway_faults(config: Config) -> Iterator[Fault]:
         fault = _class_fault(f"{text}::message")
         if fault:
             yield Fault((*_OUTGOING, "classes", name), fault, "write agent and mail type: Agent::Business")
+        if "@" in name and not _is_address(name):
+            remedy = "write an account, an address, a domain or *"
+            yield Fault((*_OUTGOING, "classes", name), "that is no address", remedy)
     fault = _class_fault(f"Public::Personal::{outgoing.message_type}")
     if fault or "::" in outgoing.message_type:
         yield Fault((*_OUTGOING, "message_type"), fault or "it is one part", "write one word: letter")
@@ -31,7 +35,7 @@ def gateway_faults(config: Config) -> Iterator[Fault]:
         except WayError as error:
             yield Fault((*_OUTGOING, "facility"), str(error), "write HOST, HOST:PORT or [ADDRESS]:PORT")
     if outgoing.scanner:
-        fault = _command_fault(outgoing.scanner)
+        fault = command_fault(outgoing.scanner)
         if fault:
             yield Fault((*_OUTGOING, "scanner"), fault, "write the absolute path of a program, and arguments")
     for number, text in enumerate(config.amdp.holding.gateways):
@@ -39,6 +43,13 @@ def gateway_faults(config: Config) -> Iterator[Fault]:
             ip_network(text)
         except ValueError as error:
             yield Fault(("amdp", "holding", "gateways", number), str(error), "write a network: 192.0.2.0/24")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(parse_address(text).domain)
+    except AddressError:
+        return False
 
 
 def _class_fault(text: str) -> str:
@@ -49,7 +60,8 @@ def _class_fault(text: str) -> str:
     return ""
 
 
-def _command_fault(command: str) -> str:
+def command_fault(command: str) -> str:
+    """What is wrong with a command that is to be run; "" for nothing."""
     try:
         program = split_command(command)[0]
     except WayError as error:

@@ -87,6 +87,7 @@ class GroupCommands:
             "queue.resume": lambda arguments: self._everywhere("queue.resume", arguments),
             "queue.destinations": self._destinations,
             "explain": lambda arguments: self._first("explain", arguments),
+            "mt2.transfer": lambda arguments: self._others("mt2.transfer", arguments),
             "server.reload": self._reload,
             "server.status": self._status,
             "server.metrics": self._metrics,
@@ -253,6 +254,12 @@ class GroupCommands:
         for row in answers.all_rows[:1]:
             yield row
         _complain(answers.silent, "it was not told")
+
+    async def _others(self, command: str, arguments: dict[str, Any]) -> Rows:
+        """What a worker asks the others; one that is silent has nothing to say."""
+        others = [number for number in self._numbers if number != self._own]
+        for row in (await self._ask_all(command, arguments, others)).all_rows:
+            yield row
 
     async def _destinations(self, arguments: dict[str, Any]) -> Rows:
         answers = await self._ask_all("queue.destinations", arguments)

@@ -129,6 +129,7 @@ def make_holding(assembly: Assembly, around: HoldingSurroundings, store: HeldThr
         Guesses(settings.guesses_per_minute, around.misses),
         around.observer,
         is_host,
+        clock,
         around.exchangers if settings.only_contacted else None,
     )
     hold = HoldTransport(
@@ -151,7 +152,7 @@ def make_holding(assembly: Assembly, around: HoldingSurroundings, store: HeldThr
     return Holding(
         transports={"amdp-hold": hold},
         facility=Facility(parts),
-        pages=HeldPages(parts, clock),
+        pages=HeldPages(parts),
         watch=watch,
         caretaker=Caretaker(Caretaking(store, maker, runner, around.observer, clock, review)),
         is_host=is_host,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 import time
@@ -25,10 +26,12 @@ from outrider.net.tls_context import ServerTls
 from outrider.protocols.mt2.events import Limits
 from outrider.protocols.mt2.options import Offer
 from outrider.reception.ids import id_maker
+from outrider.reception.mt2_claims import FILE, TransferClaims
 from outrider.reception.mt2_interface import Mt2Reception
 from outrider.reception.mt2_reception import Mt2MailReception, Mt2Parts
 from outrider.reception.mt2_saved import FOLDER, SavedPartials
 from outrider.reception.mt2_settings import Mt2ReceptionSettings
+from outrider.reception.mt2_shared import AskSiblings, SharedBook, Sharing
 from outrider.reception.mt2_trace import TraceChecker
 from outrider.reception.mt2_transfers import TransferBook
 from outrider.reception.parts import ReceptionParts
@@ -49,14 +52,14 @@ SEAL_THREADS: Final = 2
 class Mt2World:
     """What lives as long as the server does."""
 
-    def __init__(self, assembly: Assembly, core: Core) -> None:
-        mt2 = assembly.config.mt2
+    def __init__(self, assembly: Assembly, core: Core, ask: AskSiblings | None) -> None:
+        """`ask`: the other workers; None where there are none. Raises OSError."""
         self._core = core
         self.log = Mt2Log(core.voices.emitter, core.voices.metrics)
         self.callers = Callers()
         config, folder = assembly.config, assembly.data_dir
-        saved = SavedPartials(folder / FOLDER, mt2.resume_for, time.time)
-        self._book = TransferBook(mt2.resume_for, mt2.partial_space, saved)
+        self._claims = None if ask is None else TransferClaims(folder / FILE)
+        self._saved, self._book = _transfers(assembly, self._claims, ask)
         self._sealing = ThreadPoolExecutor(SEAL_THREADS, "seals")
         self._kept = KeptTransfersOnDisk(
             lambda: open_transfer_store(config, folder), time.time, config.delivery.max_age
@@ -66,10 +69,16 @@ class Mt2World:
         """The server ends: what broke off is saved for the next one (MT2-18b)."""
         await self._book.partials.close()
 
+    async def tidy(self) -> None:
+        """Remove what broke off too long ago."""
+        await asyncio.to_thread(self._saved.tidy)
+
     def close(self) -> None:
         """Wait for seals that are being verified, and for what is being written down."""
         self._sealing.shutdown(cancel_futures=True)
         self._kept.close()
+        if self._claims is not None:
+            self._claims.close()
 
     def reception(
         self, assembly: Assembly, mail: MailReception, parts: ReceptionParts, peers: Mt2Peers
@@ -150,6 +159,18 @@ class Mt2World:
             callers=self.callers if duplex else None,
             observer=self.log,
         )
+
+
+def _transfers(
+    assembly: Assembly, claims: TransferClaims | None, ask: AskSiblings | None
+) -> tuple[SavedPartials, TransferBook]:
+    """What broke off, and what is under way; `claims` and `ask` for one of several workers."""
+    mt2, folder = assembly.config.mt2, assembly.data_dir / FOLDER
+    is_shared = claims is not None and ask is not None
+    saved = SavedPartials(folder, mt2.resume_for, time.time, space=mt2.partial_space, shared=is_shared)
+    if claims is None or ask is None:
+        return saved, TransferBook(mt2.resume_for, mt2.partial_space, saved)
+    return saved, SharedBook(saved, Sharing(claims, ask))
 
 
 def trial_parts(assembly: Assembly, common: SmtpClientParts, observer: Mt2Observer) -> Mt2ClientParts | None:

@@ -71,6 +71,8 @@ class TrialSettings:
     """The Mail Policy Codes that we send."""
     send: bool = True
     """Whether to send the message, or to stop before it."""
+    mt2_at: tuple[str, int] | None = None
+    """Host and port at which the partner's invitation says that it takes MT2."""
 
 
 @dataclass(slots=True)
@@ -126,6 +128,8 @@ class PartnerTrial:
         plan = await self._plan(self._way_of_mail())
         if plan is None or not plan.hops:
             yield self._no_way(plan)
+            async for one in self._by_mt2_as_well():
+                yield one
             return
         yield self._way(plan)
         for one in await self._ours(plan.hops[0]):
@@ -152,13 +156,28 @@ class PartnerTrial:
         is_used = "mt2" in way.channel.protocols
         only = replace(way.channel, protocols=("mt2",), stays=frozenset({"mt2"}))
         plan = await self._plan(replace(way, channel=only))
+        is_published = plan is not None and bool(plan.hops)
+        if not is_published:
+            plan = await self._plan(self._invited_way(way))
         if plan is None or not plan.hops:
             return
         line, connection = await self._connect(plan.hops)
         if connection is not None:
             await connection.close()
         result = "note" if line.result == "bad" and not is_used else line.result
-        yield replace(line, subject="mt2 connection", result=result)
+        line = replace(line, subject="mt2 connection", result=result)
+        yield line if is_published else self._unpublished(line)
+
+    def _invited_way(self, way: MxWay) -> HostWay | None:
+        """To the port that the invitation names, where DNS names none."""
+        invited = self.settings.mt2_at
+        return None if invited is None else HostWay("mt2", *invited, tls=way.tls)
+
+    def _unpublished(self, line: AcceptanceLine) -> AcceptanceLine:
+        domain = self.settings.recipient.domain
+        text = f"{line.text}; tried where its invitation says, since {domain} publishes no SRV record"
+        remedy = line.remedy or f"no mail goes there until the partner has published _mt2._tcp.{domain}"
+        return replace(line, text=text, result="note", remedy=remedy)
 
     # -- the way ---------------------------------------------------------------------------------------
 

@@ -45,6 +45,8 @@ def paying_accounts(config: Config) -> Mapping[str, PayingAccount]:
             with Path(file).open("rb") as opened:
                 secret = opened.read(SECRET_LENGTH + 64).decode("ascii", "replace").strip()
             found[domain.lower()] = PayingAccount(name, key_of(secret))
-        except (OSError, FormError) as error:
-            raise ValueError(f"{key}: {error}") from error
+        except OSError as error:
+            raise ValueError(f"{key}: {file}: {error.strerror}") from error
+        except FormError as error:
+            raise ValueError(f"{key}: {file}: {error}") from error
     return found

@@ -16,7 +16,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ from outrider.runtime.membership import Alone, Hooks, Membership
 from outrider.runtime.memory import MemoryGauge
 from outrider.runtime.mt2_identities import Mt2Identities, make_mt2_identities
 from outrider.runtime.mt2_parts import Mt2World
+from outrider.runtime.mt2_siblings import asking, transfer_commands
 from outrider.runtime.private_files import write_private
 from outrider.runtime.sharing import WorkerLanes
 from outrider.spool.factory import open_spool
@@ -69,7 +70,7 @@ from outrider.spool.sharded import ShardedSpool
 SESSION_GRACE_S = 30.0
 """For sessions and deliveries under way to end after SIGTERM; service managers usually wait 90 s."""
 PURGE_INTERVAL_S = 600.0
-GC_THRESHOLD = 20_000
+GC_THRESHOLD = 100_000
 """Container objects made and not yet freed before the youngest generation is looked at."""
 COUNT_INTERVAL_S = 2.0
 """How old the queue counts of a scrape may be."""
@@ -140,7 +141,8 @@ class Server:
         await self._start_delivery(stack)
         self._sources = make_sources(assembly, self._core, self._lookup)
         stack.push_async_callback(self._close_sources)
-        self._mt2_world = Mt2World(assembly, self._core)
+        siblings = asking(lambda: self._everybody) if member.workers > 1 else None
+        self._mt2_world = Mt2World(assembly, self._core, siblings)
         stack.callback(self._mt2_world.close)
         stack.push_async_callback(self._mt2_world.give_up_partials)
         self._make_receptions()
@@ -278,13 +280,16 @@ class Server:
             stop=member.stop_everybody,
             status=self._status,
             metrics=self._core.voices.metrics.page,
-            further=extension_commands(self._office),
+            further={**extension_commands(self._office), **transfer_commands(self._held_here)},
         )
         data_dir = self._assembly.data_dir
         self._everybody = member.answering(commands.run, data_dir, one_queue=self._has_shared_queue)
         for control in member.open_controls(data_dir, commands.run, self._everybody):
             control.start()
             stack.push_async_callback(control.stop)
+
+    async def _held_here(self, key: tuple[str, str], give_up: bool) -> Mapping[str, int] | None:
+        return await self._mt2_reception.held_here(key, give_up=give_up)
 
     def _office(self) -> ExtensionOffice:
         core, assembly = self._core, self._assembly
@@ -407,6 +412,7 @@ class Server:
                 self._counts = await self._core.spool.counts()
                 if now >= next_purge:
                     next_purge = now + PURGE_INTERVAL_S
+                    await self._mt2_world.tidy()
                     await self._core.spool.purge(now, now - self._assembly.config.spool.keep_finished)
             if now >= next_look:
                 next_look = now + self._assembly.config.tls.reload_interval

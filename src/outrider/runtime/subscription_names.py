@@ -13,7 +13,7 @@ from outrider.holding.classification.service import read_vouched
 from outrider.holding.policies.host_documents import HostKey
 from outrider.holding.policies.peers import parse_peer
 from outrider.holding.policies.published_policy import service_at
-from outrider.holding.subscriptions.pages import ROOT
+from outrider.holding.subscriptions.page_views import ROOT
 from outrider.model.address import AddressError, Domain, parse_domain
 from outrider.runtime.amtp_checks import Fault
 
@@ -108,5 +108,6 @@ def _classification_faults(config: Config) -> Iterator[Fault]:
         try:
             read_vouched(Path(settings.vouched))
         except (OSError, ValueError) as error:
-            remedy = "lines DOMAIN CLASS-PATTERN [CLASS-PATTERN ...]"
-            yield Fault(("amdp", "classification", "vouched"), str(error), remedy)
+            told = f"{settings.vouched}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            remedy = "write a file of lines DOMAIN CLASS-PATTERN [CLASS-PATTERN ...]"
+            yield Fault(("amdp", "classification", "vouched"), told, remedy)

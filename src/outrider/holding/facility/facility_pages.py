@@ -28,13 +28,12 @@ T = TypeVar("T")
 class HeldPages:
     """See `PageSource`."""
 
-    def __init__(self, parts: FacilityParts, clock: Callable[[], float]) -> None:
+    def __init__(self, parts: FacilityParts) -> None:
         self._parts = parts
-        self._clock = clock
 
     async def describe(self, id: str, secret: str, client: IPAddress) -> HeldDescription | None:  # noqa: A002
         """See `PageSource`."""
-        now = self._clock()
+        now = self._parts.clock()
         self._may_ask(client, now)
         found = await self._read(lambda store: store.find(id, secret, now))
         if self._parts.guesses.missed(client, int(found is None), now):
@@ -43,7 +42,7 @@ class HeldPages:
 
     async def open(self, id: str, secret: str, client: IPAddress) -> HeldDescription | None:  # noqa: A002
         """See `PageSource`."""
-        now, errands = self._clock(), self._parts.errands
+        now, errands = self._parts.clock(), self._parts.errands
         self._may_ask(client, now)
         changed = await self._write(lambda store: opened(store, errands, id, secret, now))
         self._count("open", client, changed, now)
@@ -55,7 +54,7 @@ class HeldPages:
 
     async def content(self, id: str, secret: str, start: int = 0) -> AsyncIterator[bytes]:  # noqa: A002
         """See `PageSource`."""
-        now = self._clock()
+        now = self._parts.clock()
 
         def look(store: HeldStore) -> Unlocked | None:
             found = store.find(id, secret, now)
@@ -65,14 +64,14 @@ class HeldPages:
         if unlocked is None:
             raise GoneMeanwhile("there is nothing to be had")
         try:
-            async for octets in pieces(self._parts.store, unlocked, now, start):
+            async for octets in pieces(self._parts.store, unlocked, self._parts.clock, start):
                 yield octets
         except StoreUnavailable as error:
             raise PageBusy(NOT_NOW_S) from error
 
     async def received(self, id: str, secret: str, client: IPAddress) -> bool:  # noqa: A002
         """See `PageSource`."""
-        now, errands = self._clock(), self._parts.errands
+        now, errands = self._parts.clock(), self._parts.errands
         self._may_ask(client, now)
         changed = await self._write(lambda store: received(store, errands, id, secret, None, now))
         self._count("received", client, changed, now)

@@ -56,6 +56,8 @@ class FacilityParts:
     observer: FacilityObserver
     hosts: Callable[[str], bool]
     """Whether a name is one of the facility's."""
+    clock: Callable[[], float]
+    """While a message is handed out its time may run out."""
     exchangers: Exchangers | None = None
     """Set: questions are answered only to addresses of the exchangers that were sent the envelope."""
 
@@ -148,7 +150,7 @@ class Facility:
             return NOT_FOUND
         if found.size <= PART:
             return WebResponse(200, found.first, "message/rfc822")
-        stream = pieces(self._parts.store, found, request.now)
+        stream = pieces(self._parts.store, found, self._parts.clock)
         return WebResponse(200, b"", "message/rfc822", stream=stream, length=found.size)
 
     async def _unlocked(self, asked: MessageAsked, request: WebRequest) -> Unlocked | None:
@@ -220,7 +222,9 @@ def received(
     return changed
 
 
-async def pieces(store: HeldThreads, found: Unlocked, now: float, start: int = 0) -> AsyncIterator[bytes]:
+async def pieces(
+    store: HeldThreads, found: Unlocked, clock: Callable[[], float], start: int = 0
+) -> AsyncIterator[bytes]:
     """The octets of a message from `start` on. Raises GoneMeanwhile when it is not to be had any more:
     withdrawn, expired, or confirmed by somebody else. What came until then is a piece, and the digest says
     so."""
@@ -229,7 +233,7 @@ async def pieces(store: HeldThreads, found: Unlocked, now: float, start: int = 0
         number = offset // PART
         octets: bytes | None = found.first
         if number:
-            octets = await store.read(lambda one, number=number: one.part(found, number, now))  # type: ignore[misc]
+            octets = await store.read(lambda one, number=number: one.part(found, number, clock()))  # type: ignore[misc]
         if octets is None:
             raise GoneMeanwhile("the message is not to be had any more")
         yield octets[max(start - offset, 0) :]

@@ -12,15 +12,18 @@ Numbers open messages: they stand here, in messages to the mailbox they are for,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from outrider.config.schema import Config
 from outrider.model.message import MessageId
 from outrider.tables.database import Database, Row, open_store
 
+R = TypeVar("R")
 FILE = Path("amdp") / "arrivals.sqlite"
 """Below data_dir."""
 KEPT_S = 2 * 86_400.0
@@ -129,10 +132,13 @@ _TABLES = (
         domain TEXT NOT NULL, why TEXT NOT NULL, message TEXT NOT NULL, at DOUBLE PRECISION NOT NULL,
         PRIMARY KEY (domain, why))""",
 )
-_COLUMNS = (
-    "holder, id, port, message, domain, recipient, confirmation, digest, how, fetched_as, state, expires, at,"
-    " thread"
+_NAMES = (
+    *("holder", "id", "port", "message", "domain", "recipient", "confirmation", "digest", "how"),
+    *("fetched_as", "state", "expires", "at", "thread"),
 )
+_COLUMNS = ", ".join(_NAMES)
+MOST_ROWS = 64
+"""In one statement: each lets go of the interpreter, and gets it back from a busy event loop late."""
 
 
 class ArrivalStore:
@@ -166,27 +172,36 @@ class ArrivalStore:
 
     def find_all(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Arrival]:
         """What is remembered of several; those that are not known are left out."""
-        found = ((key, self.find(*key)) for key in keys)
-        return {key: arrival for key, arrival in found if arrival is not None}
+        found: dict[tuple[str, str], Arrival] = {}
+        for part in _parts(keys):
+            rows = self._database.execute(
+                f"SELECT {_COLUMNS} FROM arrivals WHERE (holder, id) IN (VALUES {_table(2, part)})",
+                list(chain.from_iterable(part)),
+            )
+            found |= {(one.holder, one.id): one for one in map(_arrival, rows)}
+        return found
 
     def confirm(self, arrival: Arrival) -> Arrival:
-        """Remember it. What is given back is what stands there: that of another queue entry where one was
-        faster (the caller's envelope is a replay)."""
-        self._purge(arrival.at)
-        rows = self._database.execute(
-            f"INSERT INTO arrivals ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (holder, id) DO NOTHING RETURNING 1",
-            (
-                arrival.holder, arrival.id, arrival.port, arrival.message, arrival.domain, arrival.recipient,
-                arrival.confirmation, arrival.digest, arrival.how, arrival.fetched_as, arrival.state.value,
-                min(arrival.expires, arrival.at + MOST_KEPT_S), arrival.at, "\n".join(arrival.thread),
-            ),
-        )  # fmt: skip
-        if rows:
-            return arrival
-        found = self.find(arrival.holder, arrival.id)
-        assert found is not None, "what is in the way of an insertion can be read"
-        return found
+        """See `confirm_all`."""
+        return self.confirm_all([arrival])[0]
+
+    def confirm_all(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        """Remember them. What is given back is what stands there, in their order: that of another queue entry
+        where one was faster (the caller's envelope is a replay)."""
+        if arrivals:
+            self._purge(arrivals[0].at)
+        inserted: set[Row] = set()
+        for part in _parts(arrivals):
+            inserted.update(
+                self._database.execute(
+                    f"INSERT INTO arrivals ({_COLUMNS}) VALUES {_table(len(_NAMES), part)}"
+                    " ON CONFLICT (holder, id) DO NOTHING RETURNING holder, id, message",
+                    list(chain.from_iterable(map(_row, part))),
+                )
+            )
+        late = [one for one in arrivals if (one.holder, one.id, one.message) not in inserted]
+        before = self.find_all([(one.holder, one.id) for one in late])
+        return [before.get((one.holder, one.id), one) for one in arrivals]
 
     def move(self, holder: str, message_id: str, state: ArrivalState) -> None:
         """It has come that far."""
@@ -250,6 +265,27 @@ class ArrivalStore:
             (now - DROPS_KEPT_S, PURGE),
         )
         self._database.execute("DELETE FROM arrivals_reported WHERE at < ?", (now - DROPS_KEPT_S,))
+
+
+def _parts(rows: Sequence[R]) -> Iterator[Sequence[R]]:
+    """As many as one statement takes; the last is repeated up to a power of two, so that few texts have to be
+    prepared."""
+    for start in range(0, len(rows), MOST_ROWS):
+        part = list(rows[start : start + MOST_ROWS])
+        size = 1 << (len(part) - 1).bit_length()
+        yield part + [part[-1]] * (size - len(part))
+
+
+def _table(width: int, rows: Sequence[object]) -> str:
+    return ", ".join([f"({', '.join('?' * width)})"] * len(rows))
+
+
+def _row(arrival: Arrival) -> Row:
+    return (
+        arrival.holder, arrival.id, arrival.port, arrival.message, arrival.domain, arrival.recipient,
+        arrival.confirmation, arrival.digest, arrival.how, arrival.fetched_as, arrival.state.value,
+        min(arrival.expires, arrival.at + MOST_KEPT_S), arrival.at, "\n".join(arrival.thread),
+    )  # fmt: skip
 
 
 def _arrival(row: Row) -> Arrival:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from outrider.config.amdp_schema import AmdpIncoming
@@ -21,12 +21,12 @@ from outrider.delivery.interface import Expansion, Job
 from outrider.holding.incoming.abuse import AbuseDesk
 from outrider.holding.incoming.arrival_store import Arrival, ArrivalState, DroppedEnvelope, Why
 from outrider.holding.incoming.deciding import (
+    Decider,
     Decision,
     Fate,
     IncomingRules,
     Standing,
     Vouching,
-    decide,
     is_mass_mail,
 )
 from outrider.holding.incoming.ledger import Arrivals
@@ -35,7 +35,6 @@ from outrider.holding.incoming.messages import (
     Making,
     call_back_facts,
     connecting_address,
-    with_facts,
 )
 from outrider.holding.incoming.mhf_check import CannotTell, Claim, HolderCheck, plain
 from outrider.holding.incoming.observer import IncomingObserver
@@ -154,6 +153,7 @@ class CallbackTransport:
 
     def __init__(self, parts: CallbackParts) -> None:
         self._parts = parts
+        self._decider = Decider(parts.rules, parts.report)
 
     async def deliver(self, job: Job, instruction: str) -> Expansion:
         """One attempt."""
@@ -213,7 +213,7 @@ class CallbackTransport:
         if parts.classes is not None and is_stranger:
             vouching = await parts.classes.vouched(envelope.domain)
         wish = await self._wish(envelope, vouching)
-        decision = decide(parts.rules, parts.report, envelope, vouching, case.message.received_at, wish)
+        decision = self._decider.decide(envelope, vouching, case.message.received_at, wish)
         case.decision = decision
         if decision.fate is Fate.DROP:
             raise Refusal(_why(decision), decision.words)
@@ -261,16 +261,16 @@ class CallbackTransport:
     ) -> Expansion:
         """What was remembered with the answer counts, also where settings have changed since."""
         parts, now = self._parts, self._parts.clock()
-        message = with_facts(case.message, call_back_facts(envelope, arrival, decision, now))
+        facts = call_back_facts(envelope, arrival, decision, now)
         if arrival.state is ArrivalState.DELIVERED:
             recipients = self._recipients(case, case.route)
-            made = parts.making.handed_over(message, recipients, envelope, arrival, now)
+            made = parts.making.handed_over(case.message, recipients, envelope, arrival, now, facts)
             words = f"{decision.words}; its envelope goes on as {made.id}"
         else:
             recipients = self._recipients(case, FETCH + case.route)
             mass = is_mass_mail(envelope)
             due = parts.spreading.due(arrival.holder, now, mass=mass)
-            made = parts.making.fetching(message, recipients, now, due, mass=mass)
+            made = parts.making.fetching(case.message, recipients, now, due, facts, mass=mass)
             words = f"{decision.words}; {made.id} fetches it"
         fate = "hand over" if arrival.state is ArrivalState.DELIVERED else "fetch"
         parts.observer.envelope_confirmed(
@@ -281,10 +281,8 @@ class CallbackTransport:
 
     @staticmethod
     def _recipients(case: _Case, route: str) -> tuple[Recipient, ...]:
-        envelope = case.message.envelope
-        return tuple(
-            replace(envelope.recipients[index], route=route, notify=Notify.NEVER) for index in case.recipients
-        )
+        named = [case.message.envelope.recipients[index] for index in case.recipients]
+        return tuple([Recipient(one.address, Notify.NEVER, one.original, route) for one in named])
 
     # --- ends -----------------------------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ from outrider.protocols.amdp.terms import Asked, NotNow, Refused, judge
 
 PAYS_ANY: Final = 10**12
 """Thousandths: what a receipt is worth is found out when it is redeemed."""
+MOST_DECISIONS: Final = 1000
+"""Remembered."""
 MASS_MAIL: Final = frozenset({MailType.BULK, MailType.COMMERCE, MailType.UNKNOWN})
 """What comes to many at once: its fetches are spread over the window."""
 
@@ -149,6 +151,31 @@ def decide(
         return Decision(Fate.DROP, words, standing, breaks_policy=True, lacks_voucher=True)
     fate, words = _fate(rules, envelope, is_known, is_vouched, direct=judged.direct)
     return Decision(fate, words, standing, price, class_warrant=warrant, class_service=service)
+
+
+class Decider:
+    """`decide` under one set of rules. Envelopes of a newsletter differ in nothing that a decision goes by,
+    so what was decided on one is remembered for the next."""
+
+    def __init__(self, rules: IncomingRules, report: PolicyReport) -> None:
+        self._rules = rules
+        self._report = report
+        self._known: dict[tuple[str, tuple[str, ...], int, bool], Decision] = {}
+
+    def decide(
+        self, envelope: HeldEnvelope, vouching: Vouching | None, received_at: float, wish: Wish | None
+    ) -> Decision:
+        """See `decide`."""
+        if vouching is not None or wish is not None or self._report.unsolicited_hours:
+            return decide(self._rules, self._report, envelope, vouching, received_at, wish)
+        key = (envelope.domain, envelope.mail_class.parts, envelope.size, bool(envelope.postage))
+        decision = self._known.get(key)
+        if decision is None:
+            if len(self._known) >= MOST_DECISIONS:
+                self._known.clear()
+            decision = decide(self._rules, self._report, envelope, None, received_at)
+            self._known[key] = decision
+        return decision
 
 
 def _was_answered(rules: IncomingRules, vouching: Vouching | None) -> bool:

@@ -32,8 +32,8 @@ class Arrivals:
         return await self._thread.call(lambda store: store.find_all(keys))
 
     async def confirm(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
-        """Remember them, durably; see `ArrivalStore.confirm`."""
-        return await self._write(lambda store: [store.confirm(one) for one in arrivals])
+        """Remember them, durably; see `ArrivalStore.confirm_all`."""
+        return await self._write(lambda store: store.confirm_all(arrivals))
 
     async def move(self, arrival: Arrival, state: ArrivalState) -> None:
         """It has come that far."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -58,22 +59,30 @@ class Making:
         envelope: HeldEnvelope,
         arrival: Arrival,
         now: float,
+        facts: tuple[Fact, ...],
     ) -> NewMessage:
-        """The envelope for its reader, with confirmation number and link (AMDP-14)."""
+        """The envelope for its reader, with confirmation number and link (AMDP-14); `facts`: what the
+        call-back has proven."""
         assert message.content is not None, "the envelope has been read"
         link = retrieval_link(envelope, arrival.confirmation)
         content = verified(message.content, arrival.confirmation, link, arrival.thread)
-        return self._made(
-            message, content, recipients, now, f"the envelope {message.id}, its holder called back"
-        )
+        about = f"the envelope {message.id}, its holder called back"
+        return self._made(message, content, recipients, now, about, facts)
 
     def fetching(
-        self, message: StoredMessage, recipients: Sequence[Recipient], now: float, due: float, *, mass: bool
+        self,
+        message: StoredMessage,
+        recipients: Sequence[Recipient],
+        now: float,
+        due: float,
+        facts: tuple[Fact, ...],
+        *,
+        mass: bool,
     ) -> NewMessage:
         """The errand to fetch: the envelope once more, by the way `amdp-fetch:`."""
         assert message.content is not None, "the envelope has been read"
         about = f"the errand to fetch what the envelope {message.id} tells of"
-        made = self._made(message, message.content, recipients, now, about)
+        made = self._made(message, message.content, recipients, now, about, facts)
         items = tuple(replace(item, next_attempt_at=due) for item in made.items)
         return replace(made, items=items, priority=BULK if mass else 0)
 
@@ -91,6 +100,7 @@ class Making:
         recipients: Sequence[Recipient],
         now: float,
         about: str,
+        facts: tuple[Fact, ...] = (),
     ) -> NewMessage:
         silent = tuple(
             [one if one.notify is Notify.NEVER else replace(one, notify=Notify.NEVER) for one in recipients]
@@ -107,7 +117,7 @@ class Making:
             message.trace,
             content,
             self.mailing.items(silent, now),
-            message.facts,
+            (*message.facts, *facts),
             (Event(now, "received", f"made here: {about}"),),
         )
 
@@ -135,11 +145,6 @@ class Making:
             writer_name="Mail server",
         )
         return self.mailing.letter(letter, WRITTEN_AS, now, f"word of a message that {envelope.holder} held")
-
-
-def with_facts(message: StoredMessage, facts: Sequence[Fact]) -> StoredMessage:
-    """The message with more known of it."""
-    return replace(message, facts=(*message.facts, *facts))
 
 
 def call_back_facts(
@@ -173,9 +178,15 @@ def amdp_facts(facts: Sequence[Fact]) -> tuple[Fact, ...]:
 
 def connecting_address(message: StoredMessage) -> IPAddress | None:
     """Where a message came from; None for one that came by no network."""
-    proven = (one for one in reversed(message.facts) if one.provenance is Provenance.PROVEN)
-    value = next((one.value for one in proven if one.name == "client.address"), None)
+    for fact in reversed(message.facts):
+        if fact.name == "client.address" and fact.provenance is Provenance.PROVEN:
+            return _address(fact.value) if isinstance(fact.value, str) else None
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> IPAddress | None:
     try:
-        return ip_address(value) if isinstance(value, str) else None
+        return ip_address(text)
     except ValueError:
         return None

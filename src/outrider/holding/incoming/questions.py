@@ -49,7 +49,7 @@ from outrider.protocols.amdp.identifiers import is_identifier
 from outrider.protocols.amdp.json_forms import FormError, decode, encode
 from outrider.tables.database import StoreUnavailable
 
-GATHER_S: Final = 0.03
+GATHER_S: Final = 0.05
 """From the beginning of one dialogue with a holder to that of the next, where that is not full before."""
 REST_S: Final = 15.0
 """How long a holder that did not answer is left alone, where the first retry is not sooner."""

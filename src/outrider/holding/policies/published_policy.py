@@ -8,10 +8,11 @@ reached by way of a rule that might have admitted the mail. What else rules refu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from outrider.config.amdp_schema import Amdp
+from outrider.holding.postage.receipt import is_currency
 from outrider.model.address import AddressError, Domain, parse_domain
 from outrider.model.facts import Provenance
 from outrider.model.verdict import Action
@@ -44,6 +45,8 @@ def published_report(domain: Domain, amdp: Amdp, policy: CompiledPolicy) -> Poli
     accept = tuple(_accepted(text, price) for text, price in settings.accept.items())
     is_paid = amdp.postage.provider != "none"
     priced = [text for text, price in settings.accept.items() if price]
+    if not is_currency(amdp.postage.currency):
+        raise ValueError("amdp.postage.currency: three capital letters (ISO 4217)")
     if priced and not is_paid:
         raise ValueError("amdp.policy.accept: a price, and [amdp.postage] has no provider to pay it to")
     report = PolicyReport(
@@ -88,15 +91,36 @@ def _service_hosts(amdp: Amdp) -> tuple[str, ...]:
 
 def _check(report: PolicyReport) -> None:
     """Others must read what we mean. Raises ValueError."""
+    fault = _misread(report)
+    if not fault:
+        return
+    for name, key in _FREE.items():
+        alone = PolicyReport(report.domain, **{name: getattr(report, name)})
+        if _misread(alone):
+            raise ValueError(f"{key}: {_misread(alone)}")
+    raise ValueError(f"amdp.policy: {fault}")
+
+
+_FREE: Final[Mapping[str, str]] = {
+    "contact": "amdp.policy.contact",
+    "accept_reject": "amdp.policy.accept_reject",
+    "subscribe_synch": "amdp.policy.subscribe_synch",
+    "subscribe_agent": "amdp.policy.subscribe_agent",
+    "pay_method": "amdp.postage.method",
+}
+"""What settings say in any words, by its name in the report."""
+
+
+def _misread(report: PolicyReport) -> str:
+    """Why others would not read what we mean; "" when they do."""
     try:
         text = write_report(report)
     except ValueError as error:
-        raise ValueError(f"amdp.policy: {error}") from error
+        return str(error)
     read = parse_report(text.encode(), report.domain)
     if read.problems:
-        raise ValueError(f"amdp.policy: {read.problems[0].text}")
-    if read != report:
-        raise ValueError("amdp.policy: cannot be published so that it is read as it is meant")
+        return read.problems[0].text
+    return "" if read == report else "it would be read as something else"
 
 
 def _accepted(text: str, price: str) -> AcceptClass:

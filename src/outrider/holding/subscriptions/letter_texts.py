@@ -116,11 +116,11 @@ Wenn Sie es nicht möchten, brauchen Sie nichts zu tun, und nichts wird geschehe
 
 FRENCH: Final = LetterTexts(
     language="fr",
-    anybody="n'importe qui",
+    anybody="n’importe qui",
     mail="le courrier de {sender}",
     of_class=" de la classe {pattern}",
     classes={
-        "*::Bulk::*": "lettres d'information et autres envois en nombre",
+        "*::Bulk::*": "lettres d’information et autres envois en nombre",
         "*::Commerce::*": "offres et commandes",
         "*::Business::*": "courrier professionnel",
         "*::Government::*": "administrations",
@@ -130,29 +130,29 @@ FRENCH: Final = LetterTexts(
     wishes={
         "accept": "accepter {mail}",
         "deny": "refuser {mail}",
-        "leave": "mettre fin à l'abonnement : {mail}",
-        "subscribe": "s'abonner à la liste {sender}",
+        "leave": "mettre fin à l’abonnement\u00a0: {mail}",
+        "subscribe": "s’abonner à la liste {sender}",
         "unsubscribe": "quitter la liste {sender}",
         "show": "voir les abonnements pris ici",
     },
     subject="Merci de confirmer votre abonnement",
     subjects={
         "show": "Vos abonnements",
-        "leave": "Merci de confirmer : désabonnement",
-        "unsubscribe": "Merci de confirmer : désabonnement",
+        "leave": "Merci de confirmer\u00a0: désabonnement",
+        "unsubscribe": "Merci de confirmer\u00a0: désabonnement",
     },
     writer_name="Abonnements chez {site}",
     text="""\
-Quelqu'un, vous-même nous l'espérons, a fait au nom de
+Quelqu’un, vous-même nous l’espérons, a fait au nom de
     {address}
-la demande suivante :
+la demande suivante\u00a0:
     {wish}
 
 Si vous le souhaitez, ouvrez
 
     {link}
 
-et appuyez sur le bouton. Ce lien n'est que pour vous et reste valable sept jours.
+et appuyez sur le bouton. Ce lien n’est que pour vous et reste valable sept jours.
 Si vous ne le souhaitez pas, ne faites rien, et rien ne se passera.
 """,
 )

@@ -3,16 +3,14 @@ and never acts when it is only looked at."""
 
 from __future__ import annotations
 
-from outrider.holding.subscriptions.letter_texts import ENGLISH, LETTERS, LetterTexts
+from outrider.holding.subscriptions.letter_texts import LETTERS, LetterTexts
 from outrider.holding.subscriptions.store import Application
 from outrider.holding.subscriptions.wishes import ANYBODY, Subject
 from outrider.lists.letters import Letter
 from outrider.model.address import Address
 
-CLASS_WORDS = ENGLISH.classes
 
-
-def in_words(subject: Subject, texts: LetterTexts = ENGLISH) -> str:
+def in_words(subject: Subject, texts: LetterTexts) -> str:
     """What a rule is about: ``mail from news.example of the class Agent::Bulk::*``."""
     sender = texts.anybody if subject.sender == ANYBODY else subject.sender
     words = texts.mail.format(sender=sender)
@@ -23,7 +21,7 @@ def in_words(subject: Subject, texts: LetterTexts = ENGLISH) -> str:
     return words
 
 
-def wish_in_words(application: Application, texts: LetterTexts = ENGLISH) -> str:
+def wish_in_words(application: Application, texts: LetterTexts) -> str:
     """What is asked for; in English behind `to`."""
     subject = application.subject
     return texts.wishes[application.kind].format(mail=in_words(subject, texts), sender=subject.sender)

@@ -29,6 +29,7 @@ from outrider.holding.subscriptions.store import (
 )
 from outrider.holding.subscriptions.wishes import (
     ANYBODY,
+    Fault,
     Rule,
     RuleError,
     Standing,
@@ -146,13 +147,13 @@ class SubscriptionOffice:
 
     def _application(self, kind: str, address: str, sender: str, pattern: str) -> Application:
         if kind not in KINDS:
-            raise RuleError(f"ask for one of {', '.join(KINDS)}")
+            raise RuleError(Fault.KIND, f"ask for one of {', '.join(KINDS)}")
         try:
             person = parse_address(address.strip())
         except AddressError as error:
-            raise RuleError(f"the address is malformed: {error}") from error
+            raise RuleError(Fault.ADDRESS, f"the address is malformed: {error}") from error
         if not person.domain:
-            raise RuleError("the address has no domain")
+            raise RuleError(Fault.ADDRESS, "the address has no domain")
         if kind == "show":
             return Application(kind, person, Subject(ANYBODY, ANYBODY))
         subject = parse_subject(sender, pattern)
@@ -269,19 +270,18 @@ class SubscriptionOffice:
 
     # --- what one has, and leaving it -----------------------------------------------------------------------
 
-    async def mine(self, token: str, client: IPAddress) -> tuple[Address, list[Membership]] | None:
-        """What the person to whom the letter went has subscribed to, with the links that end each."""
-        found = await self.pending(token, client)
-        if found is None or found.application.kind != "show":
-            return None
-        address = found.application.address
+    async def mine(self, wish: PendingWish) -> list[Membership]:
+        """What the person to whom this letter went has subscribed to, with the links that end each. Raises
+        StoreUnavailable."""
+        assert wish.application.kind == "show"
+        address = wish.application.address
         rules = await self._call(lambda store: store.rules_of(address))
         mine = [Membership(one.subject, one.standing, await self.leave_path(one)) for one in rules]
         for name in sorted(self._parts.lists):
             path = await self._list_leave_path(name, address)
             if path:
                 mine.append(Membership(Subject(name, ANYBODY), Standing.ACCEPT, path))
-        return address, mine
+        return mine
 
     async def leave_path(self, rule: Rule) -> str:
         """The path of the page that ends this rule."""

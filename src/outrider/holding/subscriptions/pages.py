@@ -8,29 +8,23 @@ by a page of somebody else's (SEC-195). Leaving takes one POST and no more, by p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Final
 from urllib.parse import parse_qsl
 
-from outrider.holding.pages.html import NOTHING, Html, Page, element, joined, page_response, shown
-from outrider.holding.subscriptions.letters import CLASS_WORDS, in_words, wish_in_words
+from outrider.holding.subscriptions import page_views as views
 from outrider.holding.subscriptions.observer import SubscriptionObserver
-from outrider.holding.subscriptions.office import Membership, SubscriptionOffice, TooMany
-from outrider.holding.subscriptions.wishes import ANYBODY, RuleError, Standing
+from outrider.holding.subscriptions.office import SubscriptionOffice, TooMany
+from outrider.holding.subscriptions.page_texts import PageTexts, page_texts_for
+from outrider.holding.subscriptions.page_views import ROOT
+from outrider.holding.subscriptions.store import PendingWish
+from outrider.holding.subscriptions.wishes import RuleError
 from outrider.holding.web import WebRequest, WebResponse
 from outrider.tables.database import StoreUnavailable
 
-ROOT: Final = "/subscriptions"
 FORM: Final = "application/x-www-form-urlencoded"
 MOST_FIELDS: Final = 20
 _MOST_FORM: Final = 16_384
-_CLASSES: Final = ((ANYBODY, "all mail"), *CLASS_WORDS.items())
-_KINDS: Final = (
-    ("accept", "I want this mail"),
-    ("deny", "I do not want this mail"),
-    ("leave", "forget what I said about it"),
-    ("show", "show me what I have subscribed to"),
-)
 
 
 class SubscriptionPages:
@@ -52,20 +46,19 @@ class SubscriptionPages:
         try:
             return await self._answer(request)
         except TooMany as error:
+            texts = _texts(request)
             again = {"Retry-After": str(error.seconds)}
-            return _told(
-                "Not now", "Too much was asked from your address. Please come back later.", 429, again
-            )
+            return views.told(texts, texts.later_title, texts.too_many, 429, again)
         except StoreUnavailable as error:
             self._observer.subscriptions_failed("a page", error)
-            again = {"Retry-After": "60"}
-            return _told("Not now", "This cannot be done at the moment. Please try again soon.", 503, again)
+            texts = _texts(request)
+            return views.told(texts, texts.later_title, texts.not_now, 503, {"Retry-After": "60"})
 
     async def _answer(self, request: WebRequest) -> WebResponse:
         rest = request.path[len(ROOT) :].strip("/").split("/")
         posts = request.method == "POST"
         if rest == [""]:
-            return await self._applied(request) if posts else _form(request.query)
+            return await self._applied(request) if posts else views.form(_texts(request), request.query)
         match rest:
             case ["confirm", token]:
                 return await self._confirmed(token, request) if posts else await self._asked(token, request)
@@ -75,16 +68,17 @@ class SubscriptionPages:
                 return await self._leave("", token, request)
             case ["leave", name, token]:
                 return await self._leave(name.lower(), token, request)
-        return _unknown()
+        return views.unknown(_texts(request))
 
     # --- applying -------------------------------------------------------------------------------------------
 
     async def _applied(self, request: WebRequest) -> WebResponse:
+        texts = _texts(request)
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return _told("No", "That form is on a page of another site.", 403)
+            return views.told(texts, texts.refused_title, texts.foreign_form, 403)
         fields = form_fields(request)
         if fields is None:
-            return _told("No", "That is not what this form sends.", 400)
+            return views.told(texts, texts.refused_title, texts.no_form, 400)
         try:
             await self._office.apply(
                 fields.get("kind", ""),
@@ -92,57 +86,56 @@ class SubscriptionPages:
                 fields.get("sender", ""),
                 fields.get("class", ""),
                 request.client,
-                request.headers.get("accept-language", ""),
+                _languages(request),
             )
         except RuleError as error:
-            return _form(fields, str(error))
-        return _told(
-            "Look into your mail",
-            "If that address takes part here, a letter is on its way to it, with a link to confirm this. "
-            "Nothing happens before that. An address that was asked often enough today gets no more letters.",
-        )
+            return views.form(texts, fields, error.fault)
+        return views.told(texts, texts.applied_title, texts.applied)
 
     # --- by a link ------------------------------------------------------------------------------------------
 
     async def _asked(self, token: str, request: WebRequest) -> WebResponse:
         found = await self._office.pending(token, request.client)
+        texts = _texts(request, found)
         if found is None or found.application.kind == "show":
-            return _unknown()
-        one = found.application
-        question = element("p", "Do you want to ", shown(wish_in_words(one)), "?")
-        whom = element("p", f"This is about the address {shown(str(one.address))}.", class_="quiet")
-        return _page("Please confirm", joined(question, whom, _button("Yes, I want this")))
+            return views.unknown(texts)
+        return views.confirmation(texts, found.application)
 
     async def _confirmed(self, token: str, request: WebRequest) -> WebResponse:
         found = await self._office.confirm(token, request.client)
+        texts = _texts(request, found)
         if found is None or found.application.kind == "show":
-            return _unknown()
-        if found.used:
-            return _told("Done", "This was confirmed before; nothing more was changed now.")
-        return _told("Done", f"As you wished: {shown(wish_in_words(found.application))}.")
+            return views.unknown(texts)
+        return views.confirmed(texts, found.application, before=found.used)
 
     async def _mine(self, token: str, request: WebRequest) -> WebResponse:
+        found = await self._office.pending(token, request.client)
+        texts = _texts(request, found)
+        if found is None or found.application.kind != "show":
+            return views.unknown(texts)
         if request.method != "POST":
-            found = await self._office.pending(token, request.client)
-            if found is None or found.application.kind != "show":
-                return _unknown()
-            return _page("Your subscriptions", _button("Show them"))
-        mine = await self._office.mine(token, request.client)
-        return _unknown() if mine is None else _list(str(mine[0]), mine[1])
+            return views.asks_to_show(texts)
+        return views.subscriptions(texts, str(found.application.address), await self._office.mine(found))
 
     async def _leave(self, name: str, token: str, request: WebRequest) -> WebResponse:
-        if request.method == "POST":
-            left = await self._office.leave(name, token, request.client)
-            return (
-                _unknown()
-                if left is None
-                else _told("Done", f"You have left: {shown(in_words(left.about))}.")
-            )
-        found = await self._office.leaving(name, token, request.client)
+        texts = _texts(request)
+        posts = request.method == "POST"
+        ask = self._office.leave if posts else self._office.leaving
+        found = await ask(name, token, request.client)
         if found is None:
-            return _unknown()
-        question = element("p", f"End your subscription to {shown(in_words(found.about))}?")
-        return _page("Leave", joined(question, _button("Leave")))
+            return views.unknown(texts)
+        return views.has_left(texts, found) if posts else views.asks_to_leave(texts, found)
+
+
+def _languages(request: WebRequest) -> str:
+    return request.headers.get("accept-language", "")
+
+
+def _texts(request: WebRequest, wish: PendingWish | None = None) -> PageTexts:
+    """In the language that the browser wants; where it wants none that we have, in that of the letter."""
+    if wish is None:
+        return page_texts_for(_languages(request))
+    return page_texts_for(_languages(request), wish.application.language)
 
 
 def form_fields(request: WebRequest) -> dict[str, str] | None:
@@ -156,85 +149,3 @@ def form_fields(request: WebRequest) -> dict[str, str] | None:
     except ValueError:
         return None
     return dict(reversed(pairs))
-
-
-# --- what pages are made of ---------------------------------------------------------------------------------
-
-
-def _form(fields: Mapping[str, str], fault: str = "") -> WebResponse:
-    note = NOTHING
-    if fault:
-        note = element("div", element("p", shown(fault)), class_="note care", role="alert")
-    form = element(
-        "form",
-        _text("address", "Your mail address", fields, type_="email", required=True, autocomplete="email"),
-        _choice("kind", "What you wish", _KINDS, fields.get("kind", "accept")),
-        _text("sender", "Whose mail: an address, a list, a domain; empty for anybody's", fields),
-        _choice("class", "Which kind of mail", _with(fields.get("class", "")), fields.get("class", "")),
-        element("p", element("button", "Send me the link", type="submit", class_="chief")),
-        method="post",
-        action=ROOT,
-    )
-    how = element("p", "You get a letter with a link. Nothing happens until you open it and confirm.")
-    return _page("Subscriptions", joined(note, how, form), 400 if fault else 200)
-
-
-def _with(chosen: str) -> tuple[tuple[str, str], ...]:
-    """The classes to choose from, with the one that a link to this form has named."""
-    known = {value for value, _ in _CLASSES}
-    return _CLASSES if chosen in known or not chosen else (*_CLASSES, (chosen, chosen))
-
-
-def _text(name: str, label: str, fields: Mapping[str, str], type_: str = "text", **more: str | bool) -> Html:
-    field = element(
-        "input",
-        id=name,
-        name=name,
-        type=type_,
-        value=shown(fields.get(name, ""), 320),
-        maxlength="320",
-        **more,
-    )
-    return element("p", element("label", label, for_=name), field)
-
-
-def _choice(name: str, label: str, options: tuple[tuple[str, str], ...], chosen: str) -> Html:
-    made = (
-        element("option", shown(words), value=shown(value), selected=value == chosen)
-        for value, words in options
-    )
-    return element("p", element("label", label, for_=name), element("select", *made, id=name, name=name))
-
-
-def _list(address: str, mine: list[Membership]) -> WebResponse:
-    if not mine:
-        return _told("Your subscriptions", f"There is nothing that {shown(address)} has subscribed to here.")
-    rows = element("ul", *(_row(one) for one in mine))
-    return _page("Your subscriptions", joined(element("p", f"For the address {shown(address)}:"), rows))
-
-
-def _row(one: Membership) -> Html:
-    word = "Wanted" if one.standing is Standing.ACCEPT else "Not wanted"
-    what = shown(in_words(one.about))
-    words = element("span", f"{word}: {what}")
-    leave = element("button", "Leave", type="submit", aria_label=f"Leave: {what}")
-    button = element("form", leave, method="post", action=one.leave)
-    return element("li", words, button, class_="row")
-
-
-def _button(words: str) -> Html:
-    """Posts to where the page is."""
-    button = element("button", words, type="submit", class_="chief")
-    return element("form", element("p", button), method="post", class_="act")
-
-
-def _told(title: str, words: str, status: int = 200, headers: Mapping[str, str] | None = None) -> WebResponse:
-    return _page(title, element("p", words), status, headers)
-
-
-def _unknown() -> WebResponse:
-    return _told("Not here", "This link is not good, or is not good any more. You can apply again.", 404)
-
-
-def _page(title: str, main: Html, status: int = 200, headers: Mapping[str, str] | None = None) -> WebResponse:
-    return page_response(Page(title, "en", joined(element("h1", title), main)), status, headers)

@@ -172,7 +172,11 @@ class SubscriptionStore:
                 "RETURNING token, kind, address, sender, pattern, used_at",
                 (now + LETTER_LEASE_S, now, now - WISH_LIFETIME_S, limit, now),
             )
-            languages = self._languages([str(row[0]) for row in rows])
+            return self._pending(rows)
+
+    def _pending(self, rows: Sequence[Row]) -> list[PendingWish]:
+        """With their languages."""
+        languages = self._languages([str(row[0]) for row in rows])
         return [_pending(row, languages.get(str(row[0]), ENGLISH)) for row in rows]
 
     def _languages(self, tokens: Sequence[str]) -> dict[str, str]:
@@ -199,7 +203,7 @@ class SubscriptionStore:
             "WHERE token = ? AND made_at > ? AND letter_at >= 0",
             (token, now - WISH_LIFETIME_S),
         )
-        return _pending(rows[0]) if rows else None
+        return next(iter(self._pending(rows)), None)
 
     def confirm(self, token: str, now: float) -> PendingWish | None:
         """Do what the wish was, once. A token may be shown again and then changes nothing (`used`)."""
@@ -211,7 +215,7 @@ class SubscriptionStore:
             )
             if not rows:
                 return self.pending(token, now)
-            found = _pending(rows[0])
+            [found] = self._pending(rows)
             one = found.application
             if one.kind == "leave":
                 self._leave_all(one.address, one.subject, now)
@@ -392,7 +396,7 @@ def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _pending(row: Row, language: str = ENGLISH) -> PendingWish:
+def _pending(row: Row, language: str) -> PendingWish:
     token, kind, address, sender, pattern, used_at = row
     subject = Subject(str(sender), str(pattern))
     application = Application(str(kind), parse_address(str(address)), subject, language)

@@ -42,8 +42,23 @@ class Standing(Enum):
     """He had accepted it and has left: no wish any more, kept so that other servers hear of it."""
 
 
+class Fault(Enum):
+    """What is wrong with what was asked for; by it a page says so in its reader's language."""
+
+    KIND = "kind"
+    ADDRESS = "address"
+    EVERYTHING = "everything"
+    """Neither a sender nor a class is named."""
+    SENDER = "sender"
+    CLASS = "class"
+
+
 class RuleError(ValueError):
     """What was asked for is no rule; the text says why and may be shown."""
+
+    def __init__(self, fault: Fault, words: str) -> None:
+        super().__init__(words)
+        self.fault = fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +104,9 @@ def parse_subject(sender: str, pattern: str) -> Subject:
     """What a rule is to be about, from outside. Raises RuleError."""
     subject = Subject(_sender(sender.strip()), _pattern(pattern.strip()))
     if subject == Subject(ANYBODY, ANYBODY):
-        raise RuleError("name a sender or a class: a wish for all mail, or none, is no subscription")
+        raise RuleError(
+            Fault.EVERYTHING, "name a sender or a class: a wish for all mail, or none, is no subscription"
+        )
     return subject
 
 
@@ -132,13 +149,13 @@ def _sender(text: str) -> str:
     if text in ("", ANYBODY):
         return ANYBODY
     if len(text) > MAX_SENDER:
-        raise RuleError("the sender is too long")
+        raise RuleError(Fault.SENDER, "the sender is too long")
     try:
         if "@" not in text:
             return str(parse_domain(text))
         address = parse_address(text)
     except AddressError as error:
-        raise RuleError(f"the sender is neither an address nor a domain: {error}") from error
+        raise RuleError(Fault.SENDER, f"the sender is neither an address nor a domain: {error}") from error
     return f"{address.local.casefold()}@{address.domain}"
 
 
@@ -147,11 +164,11 @@ def _pattern(text: str) -> str:
         return ANYBODY
     if not _PLAIN.fullmatch(text):
         # It is shown in letters to people who may not have asked: no place for somebody's link.
-        raise RuleError("a class is made of words of letters and digits, with :: between them")
+        raise RuleError(Fault.CLASS, "a class is made of words of letters and digits, with :: between them")
     try:
         return canonical_pattern(text)
     except ClassError as error:
-        raise RuleError(f"the class is malformed: {error}") from error
+        raise RuleError(Fault.CLASS, f"the class is malformed: {error}") from error
 
 
 def canonical_pattern(text: str) -> str:

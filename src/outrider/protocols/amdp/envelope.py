@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, TypeVar
 
 from outrider.message.dates import format_date
-from outrider.message.header_fields import header_fields, raw_fields, unfold
+from outrider.message.header_fields import header_fields
 from outrider.model.address import Address
 from outrider.model.content import Content, InlineBody, inline_content
 from outrider.protocols.amdp import values
@@ -19,13 +19,14 @@ from outrider.protocols.amdp.attachments import HeldAttachment as HeldAttachment
 from outrider.protocols.amdp.envelope_fields import FIELDS
 from outrider.protocols.amdp.envelope_fields import VERSION as VERSION
 from outrider.protocols.amdp.envelope_fields import HeldEnvelope as HeldEnvelope
+from outrider.protocols.amdp.envelope_lines import LONGEST_LINE, Line, lines
+from outrider.protocols.amdp.envelope_lines import VERIFIED as VERIFIED
 from outrider.protocols.amdp.people import HeldText, text_for_people
 from outrider.protocols.amdp.retrieval import page_path
 from outrider.protocols.amdp.values import EnvelopeError as EnvelopeError
 
 MAX_HEADERS = 131_072
 """Octets of an envelope's header section; the largest that `write_envelope` writes is below."""
-VERIFIED = b"amdp-verified-"
 REMEMBERED = 512
 """Envelopes that have just been read: each is read in the session, at its call-back and for its reader."""
 REMEMBERED_SIZE = 8192
@@ -37,14 +38,19 @@ _MESSAGE_ID = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~@\[\]:-]{3,250}", re.ASC
 _REFERENCE = re.compile(r"[!-;=?-~]{1,250}", re.ASCII)
 MOST_REFERENCES: Final = 20
 """Message-IDs of a thread that a mailbox's envelope names."""
-_BLANKS = re.compile(rb"[ \t]+")
-_SHOWN = (b"from", b"to", b"subject")
-"""Ordinary fields that count with AMDP's."""
 _READERS = tuple(
-    (b"amdp-" + name.lower().encode(), f"AMDP-{name}", read, optional)
-    for name, (_, read, optional) in FIELDS.items()
+    (b"amdp-" + name.lower().encode(), f"AMDP-{name}", optional) for name, (_, _, optional) in FIELDS.items()
 )
-_OF_THE_BODY = (b"content-", b"mime-version", VERIFIED)
+MOST_VALUES = 2048
+"""Values of each kind that have just been read: holders say the same again and again."""
+
+T = TypeVar("T")
+
+
+def _remembering(read: Callable[[str, bytes], T]) -> Callable[[str, bytes], T]:
+    """The same for what is not long, without reading again what was just read."""
+    remembered = lru_cache(maxsize=MOST_VALUES)(read)
+    return lambda name, value: (remembered if len(value) <= LONGEST_LINE else read)(name, value)
 
 
 # -- writing -------------------------------------------------------------------------------------------------
@@ -116,10 +122,10 @@ def _read(headers: bytes) -> HeldEnvelope:
         raise EnvelopeError("the header section is too long for an envelope")
     found = _once(headers)
     given: dict[str, object] = {}
-    for key, name, read, optional in _READERS:
+    for key, name, optional in _READERS:
         value = found.get(key)
         if value is not None:
-            given.update(read(name, value))
+            given |= _said(name, value)
         elif not optional:
             raise EnvelopeError(f"{name} is missing")
     size = given.pop("size")
@@ -135,47 +141,35 @@ def _read(headers: bytes) -> HeldEnvelope:
 _read_remembered = lru_cache(maxsize=REMEMBERED)(_read)
 
 
-class _Field(NamedTuple):
-    """A field, looked at once for all that is asked of it."""
-
-    name: bytes
-    """In lower case."""
-    value: bytes
-    """Unfolded."""
-    start: int
-    end: int
-    counts: bool
-    """It is one of AMDP's, or shown beside them."""
+def _read_value(name: str, value: bytes) -> Mapping[str, object]:
+    """What one field of AMDP's says. Raises EnvelopeError."""
+    _, read, _ = FIELDS[name.removeprefix("AMDP-")]
+    return read(name, value)
 
 
-def _field(name: bytes, value: bytes, start: int, end: int) -> _Field:
-    name = name.lower()
-    return _Field(name, unfold(value), start, end, name.startswith(b"amdp-") or name in _SHOWN)
+_said = _remembering(_read_value)
+_mailbox_said = _remembering(values.read_mailbox)
+_text_said = _remembering(values.read_text)
 
 
-def _fields(headers: bytes) -> tuple[_Field, ...]:
+def _lines(headers: bytes) -> tuple[Line, ...]:
     """Remembered where that is little: a section of thousands of short fields would weigh a hundred times as
     much."""
     is_small = len(headers) <= REMEMBERED_SIZE and headers.count(b"\n") <= REMEMBERED_LINES
-    return _fields_remembered(headers) if is_small else _split(headers)
+    return _lines_remembered(headers) if is_small else lines(headers)
 
 
-def _split(headers: bytes) -> tuple[_Field, ...]:
-    return tuple([_field(*field) for field in raw_fields(headers)])
-
-
-_fields_remembered = lru_cache(maxsize=REMEMBERED)(_split)
+_lines_remembered = lru_cache(maxsize=REMEMBERED)(lines)
 
 
 def _once(headers: bytes) -> dict[bytes, bytes]:
     """The values that count, by name in lower case. Raises EnvelopeError where a field stands twice."""
     found: dict[bytes, bytes] = {}
-    for name, value, start, _, counts in _fields(headers):
-        if counts:
-            if name in found:
-                written = headers[start : start + len(name)].decode("ascii")
-                raise EnvelopeError(f"{written} stands twice")
-            found[name] = value
+    for line in _lines(headers):
+        if line.canonical:
+            if line.name in found:
+                raise EnvelopeError(f"{line.written_name.decode('ascii')} stands twice")
+            found[line.name] = line.value
     return found
 
 
@@ -184,11 +178,11 @@ def _check_visible(found: dict[bytes, bytes], envelope: HeldEnvelope) -> None:
     author, to, subject = (found.get(name) for name in (b"from", b"to", b"subject"))
     if author is None:
         raise EnvelopeError("From is missing")
-    if values.read_mailbox("From", author).domain != envelope.domain:
+    if _mailbox_said("From", author).domain != envelope.domain:
         raise EnvelopeError("From and AMDP-From are not of one domain")
-    if to is not None and values.read_mailbox("To", to).key != envelope.recipient.key:
+    if to is not None and _mailbox_said("To", to).key != envelope.recipient.key:
         raise EnvelopeError("To and AMDP-To are not one address")
-    shown = values.read_text("Subject", subject) if subject is not None else ""
+    shown = _text_said("Subject", subject) if subject is not None else ""
     if shown != envelope.subject:
         raise EnvelopeError("Subject and AMDP-Subject differ")
 
@@ -196,14 +190,8 @@ def _check_visible(found: dict[bytes, bytes], envelope: HeldEnvelope) -> None:
 def fields_digest(headers: bytes) -> str:
     """SHA-256, 64 hexadecimal digits, over the canonical form of all AMDP-*, From, To and Subject fields
     (docs/protocols/amdp.md section 3)."""
-    lines: list[bytes] = []
-    for name, value, _, _, counts in _fields(headers):
-        if counts:
-            if b"  " in value or b"\t" in value:
-                lines.append(b"%b:%b\n" % (name, _BLANKS.sub(b" ", value)))
-            else:
-                lines.append(b"%b:%b\n" % (name, value))
-    return hashlib.sha256(b"".join(sorted(lines))).hexdigest()
+    counted = [line.canonical for line in _lines(headers) if line.canonical]
+    return hashlib.sha256(b"".join(sorted(counted))).hexdigest()
 
 
 # -- links, and the envelope after the call-back -------------------------------------------------------------
@@ -239,13 +227,11 @@ def verified(content: Content, confirmation: str, link: str, thread: Sequence[st
     envelope where its message belongs. Raises EnvelopeError."""
     envelope = read_envelope(without_verified(content.headers))
     references = _references(thread)
-    replaced = (*_OF_THE_BODY, b"references") if references else _OF_THE_BODY
-    kept: list[bytes] = []
-    for name, _, start, end, _ in _fields(content.headers):
-        if not name or name.startswith(replaced):
-            continue
-        written = content.headers[start:end]
-        kept.append(b"AMDP-Verified-" + written[5:] if name.startswith(b"amdp-") else written)
+    kept = [
+        line.verified
+        for line in _lines(content.headers)
+        if not (references and line.name.startswith(b"references"))
+    ]
     added = f"AMDP-Verified-Confirmation: {confirmation}\r\nAMDP-Verified-Link: <{link}>\r\n"
     fields = b"".join(kept) + references + added.encode("ascii")
     return inline_content(_with_text(fields, envelope, link, proven=True))

@@ -21,7 +21,7 @@ VERSION = "1.0"
 _ID = re.compile(r"[a-z2-7]{26}", re.ASCII)
 _LANGUAGE = re.compile(r"(?:[a-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,4})?", re.ASCII)
 _ENCODING = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,39}", re.ASCII)
-_HOLDER_ID = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63})?", re.ASCII)
+HOLDER_ID = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63})?", re.ASCII)
 _KEYS = re.compile(r"[\x21-\x7e]{0,500}", re.ASCII)
 _POSTAGE = re.compile(r"[A-Za-z0-9._=-]{0,8192}", re.ASCII)
 _VERSION = re.compile(r"1\.[0-9]{1,3}", re.ASCII)
@@ -211,7 +211,7 @@ FIELDS: dict[str, Entry] = {
     "Size": (lambda name, envelope, _: f"{envelope.size} bytes", _read_size, False),
     "Digest": (lambda name, envelope, _: str(envelope.digest), _read_digest, False),
     "MHF-Name": (lambda name, envelope, _: values.read_host(name, envelope.holder), _read_host, False),
-    "MHF-Id": _token("holder_id", _HOLDER_ID, optional=True),
+    "MHF-Id": _token("holder_id", HOLDER_ID, optional=True),
     "Auth-Port": (lambda name, envelope, _: str(_check_port(name, envelope.port)), _read_port, False),
     "Timestamp": (_write_seconds, _read_seconds, False),
     "Expire-On": _moment("expires"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from outrider.message.dates import format_date
 from outrider.message.summary import displayable
@@ -81,5 +82,6 @@ def _attachments(attachments: tuple[HeldAttachment, ...]) -> list[str]:
     return [*shown, *([_line("Attachments", f"and {more} more")] if more else [])]
 
 
+@lru_cache(maxsize=1024)
 def _line(label: str, value: str) -> str:
     return f"  {label + ':':<12} {displayable(value, _SHOWN)[: _SHOWN + 1]}"

@@ -346,8 +346,9 @@ class Mt2Peer:
         session = self._session
         if session.state is State.ENDED:
             return
-        if self._incoming.arrivals.due or session.their_identity.pending_tag:
-            session.timers.data_due(self._wire.now, self._octets_come, self._octets_due)
+        timers = session.timers
+        if not timers.watches_data and (self._incoming.arrivals.due or session.their_identity.pending_tag):
+            timers.data_due(self._wire.now, self._octets_come, self._octets_due)
         if session.their_quit and not session.their_requests and not session.outgoing.outstanding:
             self._wire.respond(session.their_quit, ok(codes.CLOSING))
             session.end("the other side ended the session by QUIT", orderly=True)

@@ -56,6 +56,11 @@ class Timers:
         """A NOOP went out."""
         self._noop_at = now
 
+    @property
+    def watches_data(self) -> bool:
+        """Whether the rate is watched already."""
+        return self._mark is not None
+
     def data_due(self, now: float, octets: int, due: int) -> None:
         """Data is due: the rate is watched from now on, unless it is already."""
         if self._mark is None and due:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from outrider.protocols.mt2.codes import Result, Word
+from outrider.protocols.mt2.codes import MESSAGE_TAKEN, Result, Word
 from outrider.protocols.mt2.events import Mt2Event
 from outrider.protocols.mt2.lines import format_response
 
@@ -32,6 +32,7 @@ class Wire:
         if known is None or known[0] is not result.word:
             frame = format_response(1, result)
             known = (result.word, frame[2:])
-            if len(self._tails) < _MOST_TAILS:
+            # What is said of one message alone is not said again.
+            if result.code != MESSAGE_TAKEN and len(self._tails) < _MOST_TAILS:
                 self._tails[result.code, result.text] = known
         self.out.append(b"[%d%b" % (tag, known[1]) if tag else b"[*%b" % known[1])

@@ -57,6 +57,9 @@ LINGER_S = 0.003
 """How long what can wait - the record of a delivery - waits for a message to share its commit. A message that
 comes ends the wait, so nothing that a peer waits for is delayed; a crash in these milliseconds repeats a
 delivery, as it does at any moment between the delivery and its record."""
+FLOW_S = 0.012
+"""While messages come at least this often it waits for the next one so long: a sender that sends one after
+the other then pays for one commit a message, not for two."""
 ENOUGH = 16
 """So many requests are worth a commit of their own."""
 BUSY_SECONDS = 5.0
@@ -86,7 +89,7 @@ class Request:
     rows: Rows | None = None
     call: Call | None = None
     can_wait: bool = False
-    """Nobody outside waits for it: it may go with a commit that comes soon (see `LINGER_S`)."""
+    """Nobody outside waits for it: it may go with a commit that comes soon (see `LINGER_S`, `FLOW_S`)."""
     committed: Callable[[object], object] | None = None
     failed: Callable[[], None] | None = None
     bodies: Sequence[FileBody] = ()
@@ -128,6 +131,9 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._collected: list[Request] = []
         self._urgent = False
+        self._linger_s = LINGER_S
+        self._came_at = 0.0
+        """When the last request came that somebody waits for."""
         self._planned: asyncio.Handle | None = None
         self._busy = False
         self._quiet = asyncio.Event()
@@ -152,6 +158,10 @@ class Writer:
     def submit(self, request: Request) -> None:
         """Take one request; those of one tick of the loop travel together."""
         self._collected.append(request)
+        if not request.can_wait:
+            now = self._loop.time()
+            self._linger_s = FLOW_S if now - self._came_at <= FLOW_S else LINGER_S
+            self._came_at = now
         if not self._urgent and (not request.can_wait or len(self._collected) >= ENOUGH):
             self._urgent = True
             self._plan()
@@ -183,7 +193,7 @@ class Writer:
         if self._urgent:
             self._planned = self._loop.call_soon(self._begin)
         else:
-            self._planned = self._loop.call_later(LINGER_S, self._begin)
+            self._planned = self._loop.call_later(self._linger_s, self._begin)
 
     def _begin(self) -> None:
         self._planned = None

@@ -18,11 +18,11 @@ _RANGE: Final = re.compile(
 _MOST_RANGES: Final = 30
 
 
-def texts_for(accept_language: str) -> Texts:
+def texts_for(accept_language: str, otherwise: Texts = ENGLISH) -> Texts:
     """The texts for an `Accept-Language` (RFC 9110 section 12.5.4): of the languages that we have, the one
-    with the highest weight, the first of equal ones; English where there is none. A region makes no
+    with the highest weight, the first of equal ones; `otherwise` where there is none. A region makes no
     difference."""
-    best, weight = ENGLISH, 0.0
+    best, weight = otherwise, 0.0
     for part in accept_language[:1000].lower().split(",")[:_MOST_RANGES]:
         found = _RANGE.fullmatch(part)
         if found is None or found[1] not in LANGUAGES:
