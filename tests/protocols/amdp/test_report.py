@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.protocols.amdp.vectors import vectors
 
@@ -89,6 +89,8 @@ def test_a_line_that_was_cut_off_is_not_read() -> None:
 
 @pytest.mark.covers("AMDP-16", "SEC-184")
 @settings(max_examples=300, deadline=None)
+@example(b"A !\t!")
+@example(b'A "!\t"')
 @given(
     st.one_of(
         st.binary(max_size=300),

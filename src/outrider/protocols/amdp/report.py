@@ -16,7 +16,7 @@ from outrider.protocols.amdp.prices import format_price, parse_currency
 POLICY_PATH = "/.well-known/amdp-policy"
 MAX_VALUE = 500
 """Characters of a value."""
-_NOT_WRITTEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffd]")
+_NOT_WRITTEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffd]")
 _KEY = re.compile(r"[A-Z][A-Z0-9_-]{0,63}", re.ASCII)
 _COMMENT = re.compile(r"(?:^|[ \t])#")
 
