@@ -38,7 +38,7 @@ def _nodes(sheet: Sheet, shape: Shape) -> str:
     share = (
         f"Each node has {shape.node_cores:g} of a core; database and generators have the rest of the machine."
     )
-    return f"{table(['load'], columns, rows)}\n\n{share} {dated(sheet, shape)}"
+    return f"{table(['load'], columns, rows)}\n\n{share}\n{dated(sheet, shape)}"
 
 
 def costs(sheet: Sheet) -> str:
