@@ -28,7 +28,7 @@ from outrider.spool.interface import (
 )
 from outrider.spool.observer import NullObserver
 from outrider.spool.postgresql import database as database_module
-from outrider.spool.postgresql import marks, schema
+from outrider.spool.postgresql import marks, presence, schema
 from outrider.spool.postgresql.spool import PostgresSpool
 from outrider.testing.spool_samples import DEFERRED, DELIVERED, NOW, item_of, message, one_leased, outcome
 from tests.peers.addresses import loopback_address
@@ -424,6 +424,32 @@ async def test_a_node_that_slept_through_its_lease_is_fenced(nodes: Nodes) -> No
         await one.settle(outcome(old, DELIVERED))
     item = await item_of(one, old.item.key)
     assert (item.state, item.recipients[0].last) == (ItemState.READY, DEFERRED)
+
+
+@pytest.mark.covers("FAULT-F14", "FAULT-F3")
+async def test_a_node_cut_off_amid_a_transaction_does_not_keep_its_mail(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database has the first statements of a piece and waits for the rest; none of its timeouts runs."""
+    monkeypatch.setattr(presence, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(presence, "STUCK_SECONDS", 1.0)
+    spool = await nodes.open("two")
+    new = message()
+    await spool.store(new)
+    with contextlib.closing(psycopg.connect(nodes.dsn, application_name="outrider")) as cut_off:
+        wire = cut_off.pgconn
+        wire.enter_pipeline_mode()
+        for text in (b"BEGIN", b"SELECT 1 FROM outrider.items FOR UPDATE", b"SELECT pg_current_xact_id()"):
+            wire.send_query_params(text, None)
+        wire.send_flush_request()
+        wire.flush()
+        leased = await spool.lease_due(NOW, NOW + 60, 10)
+        assert not leased, "the row is not locked: this test shows nothing"
+        end = time.monotonic() + 30
+        while not leased and time.monotonic() < end:
+            await asyncio.sleep(0.1)
+            leased = await spool.lease_due(NOW, NOW + 60, 10)
+        assert [one.message.id for one in leased] == [new.id]
 
 
 @pytest.mark.covers("FAULT-F11")

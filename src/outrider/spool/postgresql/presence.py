@@ -1,6 +1,7 @@
-"""A node among nodes: it keeps its name, hears what the others say, and notices when the database goes away.
+"""A node among nodes: it keeps its name, hears what the others say, notices when the database goes away, and
+ends what a node that was cut off has left open there.
 
-One connection of its own, open as long as the node runs, does all three. It holds an advisory lock on the
+One connection of its own, open as long as the node runs, does all that. It holds an advisory lock on the
 node's name, so that no second process can start under that name and take the first one's leases for those
 of its own dead predecessor. It listens to `CHANNEL`. And because something always waits on it, it is the
 first to break: if it cannot be opened anew at once, mail is refused with 451 until it can.
@@ -24,16 +25,20 @@ from outrider.delivery.background import ended
 from outrider.model.message import ItemKey, MessageId
 from outrider.spool.interface import SpoolError, SpoolUnavailable
 from outrider.spool.observer import SpoolObserver
-from outrider.spool.postgresql.database import Database, Work
+from outrider.spool.postgresql.database import KEEPALIVE, Database, Work
 from outrider.spool.postgresql.exchange import Connection
 
 CHANNEL = "outrider_spool"
 LARGEST_NOTE = 7000
 """PostgreSQL takes payloads of fewer than 8000 octets."""
 OWNER_WAIT_SECONDS = 15.0
-"""For the session of a node that died with its machine: the database notices after 11 s (`_KEEPALIVE`)."""
+"""For the session of a node that died with its machine: the database notices after 11 s (`KEEPALIVE`)."""
 HEARTBEAT_SECONDS = 10.0
 HEARTBEAT_PATIENCE_SECONDS = 10.0
+STUCK_SECONDS = 15.0
+"""For how long a session may wait for its client amid a transaction that has written. A transaction travels
+in one piece, so its client is gone, and has locked what others are to take over (FAULT-F14): no timeout of
+the database's own runs between the statements of one piece, and a cut cable tells it nothing."""
 LISTEN_SECONDS = 1.0
 """How often the listening is interrupted to look after a database that is away."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 3.0
@@ -41,8 +46,11 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 3.0
 _OWNER_LOCKS = 0x6F75_7474
 """The class of the advisory locks on nodes' names."""
 _CLAIM = "SELECT pg_try_advisory_lock(%s, hashtext(%s))"
-_KEEPALIVE = """
-SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 2
+_END_STUCK = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()
+AND application_name = current_setting('application_name') AND backend_xid IS NOT NULL
+AND wait_event = 'ClientRead' AND query_start < clock_timestamp() - %s * interval '1 second'
 """
 _TELL = "SELECT pg_notify(%s, %s)"
 
@@ -113,7 +121,7 @@ class Presence:
     async def _open(self) -> Connection:
         connection = await self._database.new_connection()
         try:
-            await connection.execute(_KEEPALIVE)
+            await connection.execute(KEEPALIVE)
             row = await (await connection.execute(_CLAIM, (_OWNER_LOCKS, self._owner))).fetchone()
             if row is None or not row[0]:
                 raise _NameTaken(
@@ -150,7 +158,7 @@ class Presence:
                 await self._probe()
             if time.monotonic() >= beat_at:
                 async with asyncio.timeout(HEARTBEAT_PATIENCE_SECONDS):
-                    await connection.execute("SELECT 1")
+                    await _beat(connection)
                 beat_at = time.monotonic() + HEARTBEAT_SECONDS
 
     async def _reopen(self) -> Connection:
@@ -182,6 +190,14 @@ class _NameTaken(Exception):
 
 def _varied(seconds: float) -> float:
     return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
+
+
+async def _beat(connection: Connection) -> None:
+    """A question, to hear whether the database lives, that does some good. Raises psycopg.Error."""
+    try:
+        await connection.execute(_END_STUCK, (STUCK_SECONDS,))
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError):
+        await _nothing(connection)  # an engine that is only like PostgreSQL, or forbids it
 
 
 async def _nothing(connection: Connection) -> None:
