@@ -15,7 +15,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -28,16 +28,12 @@ from tests.attacks.evil_holder import head, says
 from tests.attacks.test_amdp_incoming import EVE, PRICE, Purse, eves_site, filled_purse, octets_of, offer
 from tests.attacks.test_amdp_incoming import HOLDER as EVES_HOLDER
 from tests.attacks.test_amdp_incoming import Site as EvesSite
-from tests.attacks.test_amdp_web import HOLDER, OWN, SERVICE, Site, newest, request, status_of
-from tests.faults.sink import Sink
+from tests.attacks.test_amdp_web import HOLDER, OWN, Site, alphas_site, newest, request, status_of
 from tests.faults.test_clock import DAY, HOUR, Clock
 from tests.faults.wire_of_holders import AFTER, ENVELOPE, SmtpWire
 from tests.peers.addresses import loopback_address
-from tests.peers.bind import BindServer
-from tests.peers.certificates import CertificateAuthority
-from tests.peers.outrider_server import OutriderServer
 from tests.peers.rooms import PATIENCE_S, wait_until
-from tests.system.amdp_role_sites import amdp_server, letter
+from tests.system.amdp_role_sites import letter
 from tests.system.sites import json_rows, mailbox
 
 MORTAL = Path(__file__).parents[1] / "faults" / "mortal.py"
@@ -50,31 +46,10 @@ LARGE = 40_000_000
 
 @contextmanager
 def holding(folder: Path, clock: Clock) -> Iterator[Site]:
-    """Alpha, which holds everything; its readers have plain SMTP. Its clock can be set."""
-    authority = CertificateAuthority(folder)
-    address, far = loopback_address(), loopback_address()
-    zones = {
-        "alpha.example": f"@ MX 10 mx\nmx A {address}\nmhf-1 A {address}\namdp-mis A {address}",
-        "far.example": f"@ MX 10 mx\nmx A {far}",
-    }
-    with ExitStack() as stack:
-        names = stack.enter_context(BindServer(zones))
-        sink = stack.enter_context(Sink(far))
-        settings = amdp_server(
-            "alpha.example",
-            address,
-            names,
-            authority,
-            ["mx.alpha.example", HOLDER, SERVICE],
-            {"roles": ["omg", "mhf", "mis"], "outgoing": {"hold": "all", "classes": {"*": "Agent::Bulk"}}},
-            users=["ann", "bob"],
-        )
-        server = stack.enter_context(OutriderServer(settings, environment=clock.environment))
-        context = ssl.create_default_context(cafile=str(authority.authority))
-        yield Site(server, address, context, sink)
-        server.stop()
-        assert "Traceback" not in server.log()
-        assert not server.log_events("amdp_service_broke")
+    """Alpha with a clock that can be set."""
+    amdp = {"roles": ["omg", "mhf", "mis"]}
+    with alphas_site(folder, amdp, ["ann", "bob"], environment=clock.environment) as made:
+        yield made
 
 
 @pytest.fixture

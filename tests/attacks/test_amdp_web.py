@@ -12,10 +12,12 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,9 +117,11 @@ def request(method: str, path: str, host: str, *fields: str, body: bytes = b"") 
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    authority = CertificateAuthority(tmp_path_factory.mktemp("authority"))
+@contextmanager
+def alphas_site(folder: Path, amdp: dict[str, Any], users: list[str], **running: Any) -> Iterator[Site]:
+    """Alpha, which holds everything; its readers have plain SMTP. `amdp` is what it has beside that,
+    `running` how its server is run."""
+    authority = CertificateAuthority(folder)
     address, far = loopback_address(), loopback_address()
     zones = {
         "alpha.example": f"@ MX 10 mx\nmx A {address}\nmhf-1 A {address}\namdp-mis A {address}",
@@ -132,20 +136,27 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             names,
             authority,
             ["mx.alpha.example", HOLDER, SERVICE],
-            {
-                "roles": ["omg", "mhf", "mis", "img", "subscriptions"],
-                "outgoing": {"hold": "all", "classes": {"*": "Agent::Bulk"}},
-                "postage": {"provider": "ledger"},
-                "subscriptions": {"requests_per_hour": 0},
-            },
-            users=["ann", "bob", "postmaster"],
+            {"outgoing": {"hold": "all", "classes": {"*": "Agent::Bulk"}}, **amdp},
+            users=users,
         )
-        server = stack.enter_context(OutriderServer(settings))
+        server = stack.enter_context(OutriderServer(settings, **running))
         context = ssl.create_default_context(cafile=str(authority.authority))
         yield Site(server, address, context, sink)
         server.stop()
         assert "Traceback" not in server.log()
         assert not server.log_events("amdp_service_broke")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    amdp = {
+        "roles": ["omg", "mhf", "mis", "img", "subscriptions"],
+        "postage": {"provider": "ledger"},
+        "subscriptions": {"requests_per_hour": 0},
+    }
+    folder = tmp_path_factory.mktemp("authority")
+    with alphas_site(folder, amdp, ["ann", "bob", "postmaster"]) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
