@@ -8,6 +8,8 @@
  * A record is one append to a file opened with O_APPEND, so the records of several threads and processes have
  * one order. A write is recorded after it was made and a sync begins (in the journal) before it is asked for:
  * what is in the journal before a sync's beginning was covered by it, what came later is treated as if not.
+ * What one thread has made and not recorded yet another may see, build upon (a folder in a new folder), and
+ * rely on its own sync to cover: so no other name is changed, and no sync begins, in a process between the two.
  *
  *   OUTRIDER_POWER_ROOT     the folder whose files are watched, as the program sees its path
  *   OUTRIDER_POWER_JOURNAL  the journal; it must exist
@@ -19,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -53,6 +56,11 @@ static char root[PATH_MAX];
 static size_t root_length;
 static unsigned char watched[MOST_DESCRIPTORS];
 static uint32_t sync_numbers;
+static pthread_rwlock_t changing = PTHREAD_RWLOCK_INITIALIZER;
+
+static void octets_change(void) { pthread_rwlock_rdlock(&changing); }
+static void names_change(void) { pthread_rwlock_wrlock(&changing); } /* or a sync begins */
+static void is_recorded(void) { pthread_rwlock_unlock(&changing); }
 
 static void die(const char *what) {
     (void)!syscall(SYS_write, 2, what, strlen(what));
@@ -169,17 +177,9 @@ static uint64_t inode_of(int descriptor) {
 
 /* --- opening and closing ---------------------------------------------------------------------------- */
 
-static int open_watched(int folder, const char *name, int flags, mode_t mode) {
-    char path[PATH_MAX];
-    int saved = errno;
-    if (!below_root(folder, name, path)) {
-        int descriptor = syscall(SYS_openat, folder, name, flags, mode);
-        if (descriptor >= 0 && descriptor < MOST_DESCRIPTORS)
-            watched[descriptor] = 0;
-        return descriptor;
-    }
+static int open_recorded(int folder, const char *name, char *path, int flags, mode_t mode) {
     struct stat before, after;
-    int existed = lstat(path, &before) == 0;
+    int saved = errno, existed = lstat(path, &before) == 0;
     errno = saved;
     int descriptor = syscall(SYS_openat, folder, name, flags, mode);
     if (descriptor < 0)
@@ -197,6 +197,23 @@ static int open_watched(int folder, const char *name, int flags, mode_t mode) {
         append(&record, NULL, NULL, 0);
     }
     errno = saved;
+    return descriptor;
+}
+
+static int open_watched(int folder, const char *name, int flags, mode_t mode) {
+    char path[PATH_MAX];
+    if (!below_root(folder, name, path)) {
+        int descriptor = syscall(SYS_openat, folder, name, flags, mode);
+        if (descriptor >= 0 && descriptor < MOST_DESCRIPTORS)
+            watched[descriptor] = 0;
+        return descriptor;
+    }
+    int changes = (flags & (O_CREAT | O_TRUNC)) != 0;
+    if (changes)
+        names_change();
+    int descriptor = open_recorded(folder, name, path, flags, mode);
+    if (changes)
+        is_recorded();
     return descriptor;
 }
 
@@ -264,16 +281,24 @@ static void written(int descriptor, off_t offset, const struct iovec *data, int 
 }
 
 static ssize_t write_parts(int descriptor, const struct iovec *data, int parts) {
+    if (!is_watched(descriptor))
+        return syscall(SYS_writev, descriptor, data, parts);
+    octets_change();
     ssize_t octets = syscall(SYS_writev, descriptor, data, parts);
-    if (octets > 0 && is_watched(descriptor))
+    if (octets > 0)
         written(descriptor, lseek(descriptor, 0, SEEK_CUR) - octets, data, parts, octets);
+    is_recorded();
     return octets;
 }
 
 static ssize_t write_parts_at(int descriptor, const struct iovec *data, int parts, off_t offset) {
+    if (!is_watched(descriptor))
+        return syscall(SYS_pwritev, descriptor, data, parts, (long)offset, 0L);
+    octets_change();
     ssize_t octets = syscall(SYS_pwritev, descriptor, data, parts, (long)offset, 0L);
-    if (octets > 0 && is_watched(descriptor))
+    if (octets > 0)
         written(descriptor, offset, data, parts, octets);
+    is_recorded();
     return octets;
 }
 
@@ -305,9 +330,11 @@ static int resized(int descriptor, int result, int kind, off_t size) {
         struct record record = {.kind = kind, .folder = size, .file = inode_of(descriptor)};
         append(&record, NULL, NULL, 0);
     }
+    is_recorded();
     return result;
 }
 int ftruncate(int descriptor, off_t size) {
+    octets_change();
     return resized(descriptor, syscall(SYS_ftruncate, descriptor, size), RESIZE, size);
 }
 int ftruncate64(int descriptor, off64_t size) { return ftruncate(descriptor, size); }
@@ -326,6 +353,7 @@ int fallocate(int descriptor, int mode, off_t offset, off_t length) {
         errno = EOPNOTSUPP; /* holes and the like: nobody here needs them */
         return -1;
     }
+    octets_change();
     return resized(descriptor, syscall(SYS_fallocate, descriptor, mode, offset, length), GROW, offset + length);
 }
 int fallocate64(int descriptor, int mode, off64_t offset, off64_t length) {
@@ -356,7 +384,9 @@ static int synced(int descriptor, long call) {
         return syscall(call, descriptor);
     uint64_t number = ((uint64_t)getpid() << 32) | __atomic_add_fetch(&sync_numbers, 1, __ATOMIC_SEQ_CST);
     struct record begun = {.kind = SYNC_BEGUN, .file = inode_of(descriptor), .other = number};
+    names_change();
     append(&begun, NULL, NULL, 0);
+    is_recorded();
     int result = syscall(call, descriptor);
     if (result == 0) {
         struct record ended = {.kind = SYNC_ENDED, .file = number};
@@ -379,9 +409,11 @@ static void named(int kind, char *path, uint64_t inode, uint32_t mode) {
 int unlinkat(int folder, const char *name, int flags) {
     char path[PATH_MAX];
     int ours = below_root(folder, name, path);
+    names_change();
     int result = syscall(SYS_unlinkat, folder, name, flags);
     if (result == 0 && ours)
         named(UNLINK, path, 0, 0);
+    is_recorded();
     return result;
 }
 int unlink(const char *name) { return unlinkat(AT_FDCWD, name, 0); }
@@ -391,9 +423,11 @@ int mkdirat(int folder, const char *name, mode_t mode) {
     char path[PATH_MAX];
     struct stat made;
     int ours = below_root(folder, name, path);
+    names_change();
     int result = syscall(SYS_mkdirat, folder, name, mode);
     if (result == 0 && ours && stat(path, &made) == 0)
         named(MKDIR, path, made.st_ino, made.st_mode);
+    is_recorded();
     return result;
 }
 int mkdir(const char *name, mode_t mode) { return mkdirat(AT_FDCWD, name, mode); }
@@ -402,9 +436,11 @@ int linkat(int from_folder, const char *from, int to_folder, const char *to, int
     char path[PATH_MAX];
     struct stat made;
     int ours = below_root(to_folder, to, path);
+    names_change();
     int result = syscall(SYS_linkat, from_folder, from, to_folder, to, flags);
     if (result == 0 && ours && lstat(path, &made) == 0)
         named(LINK, path, made.st_ino, made.st_mode);
+    is_recorded();
     return result;
 }
 int link(const char *from, const char *to) { return linkat(AT_FDCWD, from, AT_FDCWD, to, 0); }
@@ -412,6 +448,7 @@ int link(const char *from, const char *to) { return linkat(AT_FDCWD, from, AT_FD
 int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned int flags) {
     char before[PATH_MAX], after[PATH_MAX], *old, *fresh;
     int ours = below_root(from_folder, from, before) && below_root(to_folder, to, after);
+    names_change();
     int result = syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
     if (result == 0 && ours) {
         struct record record = {.kind = RENAME};
@@ -421,6 +458,7 @@ int renameat2(int from_folder, const char *from, int to_folder, const char *to, 
         record.data_length = second.iov_len;
         append(&record, old, &second, 1);
     }
+    is_recorded();
     return result;
 }
 int renameat(int from_folder, const char *from, int to_folder, const char *to) {

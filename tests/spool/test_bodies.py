@@ -141,7 +141,7 @@ async def test_after_a_failed_fsync_the_body_is_lost(place: Place, monkeypatch: 
     await put(writer, b"x" * 2000)
     body = await writer.finish()
     assert isinstance(body, FileBody)
-    monkeypatch.setattr(os, "fsync", failing)
+    monkeypatch.setattr(os, "fdatasync", failing)
     for _ in range(2):
         with pytest.raises(SpoolUnavailable):
             body.make_durable()

@@ -293,7 +293,7 @@ async def test_a_flipped_bit_in_the_database_holds_the_message(place: Place, not
 
 
 @pytest.mark.covers("FAULT-F9")
-@pytest.mark.parametrize("damage", ["flip", "cut", "missing", "longer"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing"])
 async def test_a_damaged_body_file_is_not_sent(place: Place, notes: Notes, damage: str) -> None:
     spool = await place.open()
     new = await with_file(spool, b"x" * 600_000 + MARK + b"y" * 100_000)
@@ -304,7 +304,7 @@ async def test_a_damaged_body_file_is_not_sent(place: Place, notes: Notes, damag
     elif damage == "missing":
         path.unlink()
     else:
-        os.truncate(path, 650_000 if damage == "cut" else 900_000)
+        os.truncate(path, 650_000)
     spool = await place.open()
     (leased,) = await spool.lease_due(NOW, NOW + 300, 10)
     assert leased.message.content is not None
@@ -432,24 +432,25 @@ async def test_a_body_that_cannot_be_synced_fails_its_message_alone(
 ) -> None:
     spool = await place.open()
     failed = set[int]()
+    really = os.fdatasync
 
-    def fsync(descriptor: int) -> None:
+    def fdatasync(descriptor: int) -> None:
         if os.fstat(descriptor).st_size == 600_001:
             failed.add(descriptor)
             raise OSError(errno.EIO, "Input/output error")
-        os.fdatasync(descriptor)
+        really(descriptor)
 
     stored = [message() for _ in range(6)]
     for number, new in enumerate(stored[:4]):
         writer = spool.body_writer(new.id)
         await put(writer, b"x" * (600_000 + number))
         stored[number] = replace(new, content=Content(b"\r\n", await writer.finish()))
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
     results = await asyncio.gather(*(spool.store(new) for new in stored), return_exceptions=True)
     assert [isinstance(result, SpoolUnavailable) for result in results] == [False, True, *[False] * 4]
     with pytest.raises(SpoolUnavailable):
         await spool.store(stored[1])
-    assert len(failed) == 1, "the fsync was asked again"
+    assert len(failed) == 1, "the sync was asked again"
     assert {entry.message.id for entry in await spool.find(Filter())} == {
         new.id for number, new in enumerate(stored) if number != 1
     }
@@ -469,11 +470,11 @@ async def test_a_fault_of_ours_while_bodies_are_synced_leaves_nobody_waiting(
     await put(writer, b"x" * 600_000)
     large = replace(large, content=Content(b"\r\n", await writer.finish()))
 
-    def fsync(descriptor: int) -> None:
+    def fdatasync(descriptor: int) -> None:
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", fsync)
+        patched.setattr(os, "fdatasync", fdatasync)
         results = await asyncio.gather(spool.store(large), spool.store(small), return_exceptions=True)
     assert all(isinstance(result, SpoolUnavailable) for result in results), results
     assert not await spool.find(Filter())
@@ -481,19 +482,82 @@ async def test_a_fault_of_ours_while_bodies_are_synced_leaves_nobody_waiting(
     assert {entry.message.id for entry in await spool.find(Filter())} == {small.id}
 
 
-async def test_bodies_of_finished_messages_go(place: Place) -> None:
-    spool = await place.open()
-    new = await with_file(spool, b"x" * 600_000)
-    other = await with_file(spool, b"y" * 600_000)
-    bodies = (place.directory / "bodies").rglob("*")
-    (path, other_path) = sorted(p for p in bodies if p.is_file() and p.stat().st_size)
+def files_with_octets(place: Place) -> list[Path]:
+    """Of bodies."""
+    found = (place.directory / "bodies").rglob("*")
+    return sorted(path for path in found if path.is_file() and path.stat().st_size)
+
+
+async def eventually(place: Place, number: int) -> None:
+    """Wait until so many are left."""
+    while len(files_with_octets(place)) != number:
+        await asyncio.sleep(0.01)
+
+
+async def deliver(spool: SqliteSpool, new: NewMessage) -> None:
+    """Settle it for good."""
     leased = await spool.lease_one(ItemKey(new.id, 0), NOW, NOW + 300)
     await spool.settle(outcome(leased, DELIVERED))
-    await spool.change([ItemKey(other.id, 0)], Change.DROP, now=NOW, by="root")
+
+
+async def test_the_body_of_a_delivered_message_gives_its_file_to_the_next(place: Place) -> None:
+    spool = await place.open()
+    first = await with_file(spool, b"x" * 700_000)
+    (path,) = files_with_octets(place)
+    old = (await spool.read(first.id)).content
+    assert old is not None
+    await deliver(spool, first)
+    second = await with_file(spool, b"y" * 600_000)
+    assert files_with_octets(place) == [path]
+    assert path.stat().st_size == 700_000
+    new = (await spool.read(second.id)).content
+    assert new is not None
+    assert b"".join(new.body.chunks()) == b"y" * 600_000
+    with pytest.raises(ContentDamaged, match="finished"):
+        list(old.body.chunks())
     await spool.close()
-    await asyncio.sleep(0.05)
-    assert not path.exists()
-    assert not other_path.exists()
+    again = await place.open()
+    kept = (await again.read(second.id)).content
+    assert kept is not None
+    assert b"".join(kept.body.chunks()) == b"y" * 600_000
+
+
+async def test_a_file_that_is_being_read_is_not_used_again(place: Place) -> None:
+    spool = await place.open()
+    octets = b"".join(bytes([65 + n]) * 100_000 for n in range(8))
+    new = await with_file(spool, octets)
+    content = (await spool.read(new.id)).content
+    assert content is not None
+    reading = content.body.chunks()
+    begun = next(reading)
+    await deliver(spool, new)
+    for _ in range(3):
+        await with_file(spool, b"y" * 800_000)
+    assert begun + b"".join(reading) == octets
+
+
+async def test_bodies_of_finished_messages_go(place: Place) -> None:
+    spool = await place.open()
+    delivered, dropped, huge = [
+        await with_file(spool, bytes([65 + n]) * size) for n, size in enumerate((600_000, 600_000, 3_000_000))
+    ]
+    assert len(files_with_octets(place)) == 3
+    await deliver(spool, delivered)
+    await deliver(spool, huge)
+    await spool.change([ItemKey(dropped.id, 0)], Change.DROP, now=NOW, by="root")
+    await eventually(place, 1)
+    (kept,) = files_with_octets(place)
+    assert kept.read_bytes() == b"A" * 600_000
+    await spool.purge(NOW, NOW - 1000)
+    await eventually(place, 0)
+
+
+async def test_files_that_are_kept_go_at_the_end(place: Place) -> None:
+    spool = await place.open()
+    for _ in range(2):
+        await deliver(spool, await with_file(spool, b"x" * 600_000))
+    await spool.close()
+    assert not [path for path in (place.directory / "bodies").rglob("*") if path.is_file()]
 
 
 async def test_a_body_shared_with_a_report_is_copied(place: Place) -> None:

@@ -152,8 +152,8 @@ def test_a_body_goes_on_at_the_other_worker(sending: Sending, how: str) -> None:
     sending.wait_held(second, CUT_AT)
     sending.begin(second, again=True)
     assert sending.go_on(second, CUT_AT, len(sending.body)) == "99.0.2.6"
-    [kept] = server.log_events("transfer_kept")
-    [resumed] = server.log_events("transfer_resumed")
+    [kept] = server.wait_event("transfer_kept")
+    [resumed] = server.wait_event("transfer_resumed")
     assert (kept["worker"], resumed["worker"]) == (1, 2)
     assert sending.sent == len(sending.body), "no octet was sent twice"
     sending.was_taken_once()

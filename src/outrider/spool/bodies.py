@@ -7,10 +7,12 @@ reaches the wire was stored so, and a flipped bit stops the message instead of s
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import stat
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -90,10 +92,46 @@ class Unsynced(Protocol):
         """Make it durable. Raises SpoolUnavailable."""
 
 
-class FileBody:
-    """A body in a file, read when it is asked for and checked piece by piece (see `model.content.Body`)."""
+class FileUse:
+    """A file while it holds one message's body: who reads it, and whether the message is finished.
 
-    __slots__ = ("__weakref__", "_damaged", "_path", "_unsynced", "adopted", "reference")
+    A file that nobody reads can be given to another body; from then on nobody reads it as this one. Safe to
+    be called from several threads.
+    """
+
+    __slots__ = ("__weakref__", "_guard", "_is_over", "_readers")
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._readers = 0
+        self._is_over = False
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep the file this body's. Raises ContentDamaged once its message is finished."""
+        with self._guard:
+            if self._is_over:
+                raise ContentDamaged("its message is finished")
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._readers -= 1
+
+    def end(self) -> bool:
+        """The message is finished; whether nobody reads the file (and nobody will)."""
+        with self._guard:
+            self._is_over = True
+            return not self._readers
+
+
+class FileBody:
+    """A body in a file, read when it is asked for and checked piece by piece (see `model.content.Body`).
+
+    The file may be longer: it may have held another body before (see `body_files`)."""
+
+    __slots__ = ("__weakref__", "_damaged", "_path", "_unsynced", "_use", "adopted", "reference")
 
     def __init__(
         self,
@@ -101,11 +139,14 @@ class FileBody:
         reference: BodyReference,
         damaged: Callable[[str], None],
         unsynced: Unsynced | None = None,
+        use: FileUse | None = None,
     ) -> None:
-        """`unsynced`: the file, where it may not be durable yet."""
+        """`unsynced`: the file, where it may not be durable yet. `use`: what others who read the same file
+        know of it; None where it is this body's alone for ever."""
         self._path = path
         self._damaged = damaged
         self._unsynced = unsynced
+        self._use = use or FileUse()
         self.reference = reference
         self.adopted = False
         """A message has been handed to the spool with it: the file is the message's from then on."""
@@ -143,29 +184,34 @@ class FileBody:
             raise
 
     def _pieces(self) -> Iterator[bytes]:
+        name, digests = self.reference.name, self.reference.digests
+        with self._use.reading(), self._opened() as descriptor:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_size < self.size:
+                raise ContentDamaged(f"body {name}: {found.st_size} octets instead of {self.size}")
+            for number in range(self.reference.pieces()):
+                piece = _read_piece(descriptor, name, min(PIECE, self.size - number * PIECE))
+                digest = digests[number * PIECE_DIGEST : (number + 1) * PIECE_DIGEST]
+                if piece_digest(piece) != digest:
+                    raise ContentDamaged(f"body {name}: checksum does not match")
+                yield piece
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in SHORT_OF_MEANS:
                 raise device_error(error) from error
             raise ContentDamaged(f"body {self.reference.name}: {error.strerror}") from None
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_size != self.size:
-                raise ContentDamaged(
-                    f"body {self.reference.name}: {found.st_size} octets instead of {self.size}"
-                )
-            digests = self.reference.digests
-            for start in range(0, len(digests), PIECE_DIGEST):
-                piece = _read_piece(file.fileno(), self.reference.name)
-                if piece_digest(piece) != digests[start : start + PIECE_DIGEST]:
-                    raise ContentDamaged(f"body {self.reference.name}: checksum does not match")
-                yield piece
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
-def _read_piece(descriptor: int, name: str) -> bytes:
+def _read_piece(descriptor: int, name: str, wanted: int) -> bytes:
     parts: list[bytes] = []
-    wanted = PIECE
     try:
         while wanted and (part := os.read(descriptor, wanted)):
             parts.append(part)

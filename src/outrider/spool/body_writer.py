@@ -1,8 +1,9 @@
 """How a body comes to be a file, and durable.
 
-The order of steps (each one leaves something that the next start can tell apart, see `STATES.md`): an empty
-file whose name is durable is taken (`body_files`); the octets are written as they come; the file is synced;
-the row that names it is committed. No rename marks a file as whole: the message's row does.
+The order of steps (each one leaves something that the next start can tell apart, see `STATES.md`): a file
+whose name is durable is taken (`body_files`); the octets are written as they come, over what it may have held
+before; the file is synced; the row that names it is committed. No rename marks a file as whole, and no size:
+the message's row does.
 
 **Who does what.** The octets go to the kernel's memory from where they arrive, as the rows of the database
 do: to hand a piece to a thread costs more than to write it. What waits for the device is done in threads. The
@@ -86,7 +87,7 @@ class GrowingFile:
                 return
             self._lost = "syncing it has failed"
             try:
-                os.fsync(self._descriptor)
+                os.fdatasync(self._descriptor)
             except OSError as error:
                 raise device_error(error) from error
             self._lost = ""
@@ -146,7 +147,8 @@ class BodyFileWriter:
         if file.size > SYNC_WITH_COMMIT:
             await self._synced(file)
         reference = BodyReference(self._name, file.size, bytes(file.digests))
-        self._body = FileBody(self._files.directory / self._name, reference, _nobody, file)
+        path, use = self._files.directory / self._name, self._files.use_of(self._name)
+        self._body = FileBody(path, reference, _nobody, file, use)
         return self._body
 
     async def abandon(self) -> None:

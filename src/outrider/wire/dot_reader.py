@@ -20,12 +20,10 @@ piece therefore never ends in CR, and never in CRLF before the data's end.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 _END: Final = b"\r\n.\r\n"
-_LINE_WITH_DOT: Final = re.compile(rb"\r\n\.")
-"""A compiled literal: twice as fast as `bytes.find` where there are many CR LF and hardly a dot."""
+_LINE_WITH_DOT: Final = b"\r\n."
 _BEGINNINGS: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 """What may become `_END`, longest first."""
 
@@ -49,8 +47,7 @@ class DotReader:
         The content's last line keeps its CRLF; empty data (``.`` at once) are b"".
         """
         buffer = self._held + octets
-        found = _LINE_WITH_DOT.search(buffer)
-        dot = found.start() if found else -1
+        dot = buffer.find(_LINE_WITH_DOT)
         # The first dot that begins a line is mostly the end itself, and then there is nothing to unstuff.
         end = dot if dot < 0 or buffer.startswith(_END, dot) else buffer.find(_END, dot)
         if end >= 0:
@@ -67,7 +64,7 @@ class DotReader:
 
     def _unstuffed(self, lines: bytes) -> bytes:
         # RFC 5321 4.5.2: strip one leading dot. Occurrences cannot overlap, so one pass finds them all.
-        return lines.replace(b"\r\n.", b"\r\n")[self._virtual :]
+        return lines.replace(_LINE_WITH_DOT, b"\r\n")[self._virtual :]
 
     def _hold_back(self, buffer: bytes) -> int:
         for beginning in _BEGINNINGS:

@@ -10,22 +10,18 @@ would make us the sending half of the attack.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-_WINDOW: Final = 262_144
-"""Octets looked at in one go."""
-_OTHERS: Final = bytes(octet for octet in range(256) if octet not in b"\r\n\0")
-_ALTERNATING: Final = b"\r\n" * (_WINDOW // 2 + 1)
-_CR_ALONE: Final = re.compile(rb"\r[^\n]")
+_LF: Final = 10
 
 
 class LineEndCheck:
     """Looks at content in pieces, cut anywhere, and remembers whether it met a stray octet.
 
-    Whole pieces are looked at, not walked: what is left when all but CR, LF and NUL is taken away must be CR
-    and LF in turn, and no CR may be followed by anything but LF. Together that says: every CR has its LF,
-    every LF its CR, and there is no NUL. Two passes in C, which cost a third of counting CR, LF and CRLF.
+    Whole pieces are looked at, not walked: once every CRLF is taken away, a CR or LF that is left is a stray
+    one, also where taking away has brought the two together. Each step is one pass in C, and those for what
+    is not there are the quickest; with lines of ordinary length all of them together take half of what it
+    takes to tell CR and LF from other octets.
     """
 
     __slots__ = ("_after_cr", "clean")
@@ -37,24 +33,18 @@ class LineEndCheck:
 
     def feed(self, octets: bytes) -> None:
         """Look at the next piece."""
-        if len(octets) <= _WINDOW:
-            self._look(octets)
-            return
-        for start in range(0, len(octets), _WINDOW):
-            self._look(octets[start : start + _WINDOW])
-
-    def _look(self, octets: bytes) -> None:
         if not octets or not self.clean:
             return
-        marks = octets.translate(None, _OTHERS)
-        first = 0
         if self._after_cr:
             # The LF that the last piece's CR waits for comes at once, or the CR was a stray one.
-            self.clean = octets[0] == 10
-            first = 1
-        if marks != _ALTERNATING[first : first + len(marks)] or _CR_ALONE.search(octets) is not None:
-            self.clean = False
-        self._after_cr = octets[-1] == 13
+            if octets[0] != _LF:
+                self.clean = False
+                return
+            octets = octets[1:]
+        strays = octets.replace(b"\r\n", b"")
+        self._after_cr = octets[-1:] == b"\r"
+        first_cr = len(strays) - 1 if self._after_cr else -1
+        self.clean = strays.find(b"\r") == first_cr and b"\n" not in strays and b"\0" not in strays
 
     def finish(self) -> bool:
         """The content is whole: whether it is free of stray CR, LF and NUL."""

@@ -143,8 +143,10 @@ class Outcome:
     moves: Moves = field(default_factory=Moves)
     leases: list[NewLease] = field(default_factory=list)
     refused: dict[ItemKey, str] = field(default_factory=dict)
-    files: list[str] = field(default_factory=list)
-    """Bodies whose messages are finished."""
+    finished: list[str] = field(default_factory=list)
+    """Bodies whose messages were settled for good."""
+    dropped: list[str] = field(default_factory=list)
+    """Bodies whose messages an operator has put an end to."""
     quarantined: int = 0
     released: int = 0
     poison: list[ItemKey] = field(default_factory=list)
@@ -426,7 +428,7 @@ class Operations:
         outcome.moves.add(item.state, -1)
         outcome.moves.add(after.state)
         if done is not None and row.file is not None and _is_finished(connection, row.seq):
-            outcome.files.append(decode_reference(item.key.message, row.file).name)
+            outcome.dropped.append(decode_reference(item.key.message, row.file).name)
 
     def settle(
         self,
@@ -447,7 +449,7 @@ class Operations:
         for item in extra:
             outcome.moves.add(item.state)
         if body_file and _is_finished(connection, lease.seq):
-            outcome.files.append(body_file)
+            outcome.finished.append(body_file)
         return outcome
 
 

@@ -205,7 +205,8 @@ class SqliteSpool:
         self._moves.add_all(outcome.moves)
         for new in outcome.leases:
             self._leases.add(new.leased, new.seq, new.rank, new.due_before)
-        self._remove_bodies(outcome.files)
+        self._bodies.give_back(outcome.finished)
+        self._bodies.discard(outcome.dropped)
         return outcome
 
     def _return_unwanted(self, future: asyncio.Future[object]) -> None:
@@ -217,13 +218,6 @@ class SqliteSpool:
         """Give an item back that its receiver no longer wants."""
         if self._writer is not None:
             self._give_back(self._writer, self._leases.held(leased.item.key, leased.item.lease), due)
-
-    def _remove_bodies(self, names: Sequence[str]) -> None:
-        if names:
-            try:
-                self._file_threads.submit(self._bodies.remove, tuple(names))
-            except RuntimeError:
-                return  # shutting down: the next start removes them
 
     # --- storing --------------------------------------------------------------------------------------
 
@@ -498,6 +492,7 @@ class SqliteSpool:
 
     async def purge(self, now: float, finished_before: float) -> int:
         """See `Spool.purge`; in steps, so that stores do not wait for a long one."""
+        self._bodies.remove_used()
         while await self._count(lambda connection: operations.purge_transfers(connection, now)) == (
             operations.PURGE_STEP
         ):
