@@ -169,7 +169,8 @@ def test_a_holder_that_is_gone_is_not_asked_for_ever(tmp_path: Path, clock: Cloc
         else:
             assert site.waits(queue_id)
         clock.jump(3 * HOUR)
-        site.server.cli("queue", "retry", "--all")
+        # Unless its turn comes before this command does, and nothing is left in the queue.
+        site.server.cli("queue", "retry", "--all", check=False)
         if site.eve.away:
             assert site.dropped(queue_id) == "expired"
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from outrider.model.content import InlineBody
 from outrider.model.reply import Reply
 from outrider.net.listener_limits import ConnectionLimits
 from outrider.net.server_limits import LoadGauge, session_limits
+from outrider.net.smtp_server import SmtpServerProtocol
+from outrider.protocols.smtp.server import ServerSession
 from outrider.protocols.smtp.server_settings import ServerSettings
 from outrider.testing.reception import MemoryReception
 
@@ -247,6 +250,32 @@ async def test_a_client_that_goes_leaves_nothing_behind(octets: bytes, how: str)
         assert at.reception.abandoned_because == (["connection lost"] if HEAD in octets else []), line
         assert all(stream.is_abandoned for stream in at.reception.streams)
         assert (await (await at.greeted()).mail())[-1] == 250
+
+
+def sessions_in_memory() -> list[object]:
+    """Also those that only the garbage collector could free."""
+    return [one for one in gc.get_objects() if isinstance(one, ServerSession | SmtpServerProtocol)]
+
+
+@pytest.mark.parametrize("end", ["QUIT", "leave"])
+async def test_what_ended_goes_without_the_garbage_collector(end: str) -> None:
+    """A million connections a day that wait to be collected would hold up all others each time."""
+    async with bench() as at:
+        gc.collect()
+        gc.disable()
+        try:
+            client = await at.greeted()
+            assert (await client.mail())[-1] == 250
+            assert len(sessions_in_memory()) == 2
+            if end == "QUIT":
+                assert await client.say("QUIT") == 221
+                assert await client.end() == b""
+            client.leave()
+            await at.told.wait_for("ended")
+            await asyncio.sleep(0.01)
+            assert sessions_in_memory() == []
+        finally:
+            gc.enable()
 
 
 @pytest.mark.covers("SEC-62")

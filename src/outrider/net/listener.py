@@ -154,6 +154,11 @@ class AcceptedConnection:
         for callback in callbacks:
             callback()
 
+    def ended(self) -> None:
+        """It is closed: let go of what leads back here, so that all of it goes at once."""
+        self._drain_callbacks.clear()
+        self.socket = self.transport = None
+
     def __str__(self) -> str:
         return "unix" if self.peer is None else str(self.peer)
 
@@ -384,6 +389,7 @@ class Listener:
     def _gone(self, connection: AcceptedConnection, place: _Place) -> None:
         place.give_back()
         self._connections.discard(connection)
+        connection.ended()
         if connection.introduced:
             self._observer.connection_closed(connection)
         if not self._connections:

@@ -27,7 +27,7 @@ from outrider.protocols.smtp.commands import (
     parse_recipient,
 )
 from outrider.protocols.smtp.server_content import ContentSession
-from outrider.protocols.smtp.server_core import AGAIN, STARVED, Outcome
+from outrider.protocols.smtp.server_core import AGAIN, STARVED, Outcome, SessionCore
 from outrider.protocols.smtp.server_events import (
     AuthAborted,
     AuthAnswered,
@@ -216,7 +216,7 @@ class ServerSession(ContentSession):
         self._say(replies.READY_FOR_TLS)
         self._enter(State.TLS_STARTING)
         self._lockstep = True
-        self._reader = self._wait
+        self._reader = SessionCore._wait
         return StartTlsReceived()
 
     def _why_no_tls(self) -> Reply | None:
@@ -239,7 +239,7 @@ class ServerSession(ContentSession):
         self._forget_hello()
         self._enter(State.GREETED)
         self._begin_phase()
-        self._reader = self._read_command
+        self._reader = SessionCore._read_command
 
     # -- AUTH ----------------------------------------------------------------------------------------------
 
@@ -264,7 +264,7 @@ class ServerSession(ContentSession):
         """Answer `AuthStarted` or `AuthAnswered` with a further challenge, already base64."""
         if self._take_answer(now) is not None:
             self._out.append(b"334 " + line + b"\r\n")
-            self._reader = self._read_auth_line
+            self._reader = ServerSession._read_auth_line
 
     def _read_auth_line(self) -> Outcome:
         try:

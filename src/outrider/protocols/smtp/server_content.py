@@ -87,7 +87,7 @@ class ContentSession(SessionCore):
     def _begin_data(self) -> None:
         self._say(replies.GO_AHEAD)
         self._enter(State.RECEIVING_DATA)
-        self._reader = self._read_data
+        self._reader = ContentSession._read_data
 
     def _begin_content(self) -> ContentReader:
         limits = self.limits
@@ -107,7 +107,7 @@ class ContentSession(SessionCore):
         if data.finished:
             if data.rest:
                 self._input.append(data.rest)
-            self._reader = self._end_content
+            self._reader = ContentSession._end_content
         return ContentReceived(content) if content else AGAIN
 
     def _open_content(self) -> ContentReader:
@@ -124,7 +124,7 @@ class ContentSession(SessionCore):
         self._say_for_each_recipient(fault)
         self._finish_transaction()
         self._begin_phase()
-        self._reader = self._read_command
+        self._reader = SessionCore._read_command
         self._events.append(ContentRefused(fault))
         self._count_error()
         return self._events.popleft()
@@ -180,7 +180,7 @@ class ContentSession(SessionCore):
     def _begin_chunk(self) -> Outcome:
         self._after_chunk = self._state
         self._enter(State.RECEIVING_CHUNK)
-        self._reader = self._read_chunk
+        self._reader = ContentSession._read_chunk
         return AGAIN
 
     def _read_chunk(self) -> Outcome:
@@ -198,7 +198,7 @@ class ContentSession(SessionCore):
         if self._chunk_last:
             return self._end_content()
         self._begin_phase()
-        self._reader = self._read_command
+        self._reader = SessionCore._read_command
         fault = self._open_content().fault_so_far()
         if fault is None:
             self._say(Reply(250, "2.0.0", f"{self._chunk_size} octets received"))
@@ -221,7 +221,7 @@ class ContentSession(SessionCore):
         self._chunk_refusal = refusal
         self._after_chunk = self._state
         self._enter(State.RECEIVING_CHUNK)
-        self._reader = self._discard_chunk
+        self._reader = ContentSession._discard_chunk
         return AGAIN
 
     def _discard_chunk(self) -> Outcome:
@@ -230,7 +230,7 @@ class ContentSession(SessionCore):
         if self._chunk_left:
             return STARVED
         self._begin_phase()
-        self._reader = self._read_command
+        self._reader = SessionCore._read_command
         self._enter(self._after_chunk)
         return self._end_discarding()
 

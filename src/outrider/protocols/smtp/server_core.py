@@ -113,7 +113,7 @@ class SessionCore:
         self._session_ends_at = now + self.limits.session_time_s
         self._skipped = 0
         self._skip_refusal = replies.LINE_TOO_LONG
-        self._reader: Callable[[], Outcome] = self._wait
+        self._reader: Callable[[Any], Outcome] = SessionCore._wait
         self._answer: Callable[[Reply], None] | None = self._greeting_decided
         self._lockstep = True
         self._forget_transaction()
@@ -172,9 +172,9 @@ class SessionCore:
         """The next thing that happened; None when nothing can before the driver acts or octets come."""
         if self._events:
             return self._events.popleft()
-        outcome = self._reader()
+        outcome = self._reader(self)
         while outcome is AGAIN:
-            outcome = self._reader()
+            outcome = self._reader(self)
         if outcome is not STARVED:
             return outcome
         if self._eof and not self.is_waiting and self._state is not State.CLOSED:
@@ -198,7 +198,7 @@ class SessionCore:
         self._lockstep = False
         self._now = now
         self._begin_phase()
-        self._reader = self._read_command
+        self._reader = SessionCore._read_command
         return answer
 
     def bytes_to_send(self) -> bytes:
@@ -261,7 +261,7 @@ class SessionCore:
         self._input.clear()
         self._answer = None
         self._lockstep = False
-        self._reader = self._wait
+        self._reader = SessionCore._wait
 
     def _abandon(self, why: str) -> None:
         if self._in_transaction:
@@ -320,7 +320,7 @@ class SessionCore:
 
     def _ask(self, event: Event, answer: Callable[[Reply], None]) -> Event:
         self._answer = answer
-        self._reader = self._wait
+        self._reader = SessionCore._wait
         return event
 
     def _ask_in_lockstep(self, event: Event, answer: Callable[[Reply], None]) -> Outcome:
@@ -377,7 +377,7 @@ class SessionCore:
     def _begin_skipping(self, refusal: Reply) -> Outcome:
         self._skipped = 0
         self._skip_refusal = refusal
-        self._reader = self._skip_line
+        self._reader = SessionCore._skip_line
         return AGAIN
 
     def _skip_line(self) -> Outcome:
@@ -389,5 +389,5 @@ class SessionCore:
         if not is_over:
             return STARVED
         self._begin_phase()
-        self._reader = self._read_command
+        self._reader = SessionCore._read_command
         return self._refuse(Verb.UNKNOWN, self._skip_refusal)
