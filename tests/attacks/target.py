@@ -174,10 +174,7 @@ class Target:
         self.serves()
         self.went_well()
         # The files of large messages that were delivered are kept for the next ones; no others are left.
-        wait_until(
-            lambda: not self.bodies() or len(self.bodies()) <= self._large_messages(),
-            "the spool to be free of bodies that belong to nothing",
-        )
+        wait_until(self._keeps_no_more, "the spool to be free of bodies that belong to nothing")
 
     def went_well(self) -> None:
         """Nothing in the log is a fault of the server's own."""
@@ -195,8 +192,12 @@ class Target:
         self.arrival(mark + b".")
         return mark + b"@client.example"
 
+    def _keeps_no_more(self) -> bool:
+        """Whether there are no more files of bodies than there were messages whose bodies went to files."""
+        files = len(self.bodies())
+        return not files or files <= self._large_messages()
+
     def _large_messages(self) -> int:
-        """How many were taken whose bodies went to files."""
         return sum(cast(int, one["size"]) > INLINE_LIMIT for one in self.server.log_events("received"))
 
     def bodies(self) -> list[Path]:

@@ -20,6 +20,7 @@ from outrider.reception.reception import MailReception
 from outrider.spool.sqlite.spool import SqliteSpool
 from outrider.testing.writing import put
 from tests.identity.mt2_papers import NOW
+from tests.peers.rooms import body_files
 from tests.reception.mt2_rig import HEADER_SECTION, PEER, SITE, Letter, Mt2Rig, got, letter, mt2_rig
 
 TEXT = b"line of text\r\n" * 400
@@ -151,11 +152,6 @@ async def on_disk(rig: Mt2Rig, folder: Path) -> SqliteSpool:
     return spool
 
 
-def files_in(folder: Path) -> list[Path]:
-    """Bodies; the spool has empty files at hand for those that are to come."""
-    return [path for path in (folder / "bodies").rglob("*") if path.is_file() and path.stat().st_size]
-
-
 @pytest.mark.covers("MT2-18b", "MT2-1")
 @pytest.mark.parametrize("cut", [10, 200_000, 300_000, 1_079_000])
 async def test_a_body_in_a_file_goes_on(tmp_path: Path, cut: int) -> None:
@@ -172,7 +168,7 @@ async def test_a_body_in_a_file_goes_on(tmp_path: Path, cut: int) -> None:
         assert stored.content is not None
         assert stored.objects is not None
         assert stored.objects.body_prefix + b"".join(stored.content.body.chunks()) == LARGE.body
-        assert len(files_in(tmp_path / "1")) == 1
+        assert len(body_files(tmp_path / "1")) == 1
         await spool.close()
 
 
@@ -192,7 +188,7 @@ async def test_what_is_given_up_leaves_no_file(tmp_path: Path, end: str) -> None
         await rig.reception.close()
         status = await rig.reception.status(await rig.identified(), "t1")
         assert status.state is TransferState.UNKNOWN
-        assert files_in(tmp_path / "1") == []
+        assert body_files(tmp_path / "1") == []
         await spool.close()
 
 
@@ -205,7 +201,7 @@ async def test_a_restart_forgets_what_is_not_whole(tmp_path: Path) -> None:
         await put(first, b"x" * 2_000_000)
         await first.abandon()
         await Sender(rig, LARGE).attempt(700_000)
-        assert len(files_in(tmp_path / "1")) == 1
+        assert len(body_files(tmp_path / "1")) == 1
         await rig.rig.parts.spool.close()
         again = SqliteSpool(tmp_path / "1", reserve=0, inline_limit=1000)
         assert (await again.start(NOW)).orphans_removed == 1

@@ -29,6 +29,7 @@ from outrider.spool.sqlite.place import DATABASE, LOCK
 from outrider.spool.sqlite.spool import SqliteSpool
 from outrider.testing.spool_samples import DEFERRED, DELIVERED, NOW, item_of, message, one_leased, outcome
 from outrider.testing.writing import put
+from tests.peers.rooms import body_files
 
 MARK = b"a body with a mark in it 0123456789"
 
@@ -482,15 +483,9 @@ async def test_a_fault_of_ours_while_bodies_are_synced_leaves_nobody_waiting(
     assert {entry.message.id for entry in await spool.find(Filter())} == {small.id}
 
 
-def files_with_octets(place: Place) -> list[Path]:
-    """Of bodies."""
-    found = (place.directory / "bodies").rglob("*")
-    return sorted(path for path in found if path.is_file() and path.stat().st_size)
-
-
 async def eventually(place: Place, number: int) -> None:
     """Wait until so many are left."""
-    while len(files_with_octets(place)) != number:
+    while len(body_files(place.directory)) != number:
         await asyncio.sleep(0.01)
 
 
@@ -503,12 +498,12 @@ async def deliver(spool: SqliteSpool, new: NewMessage) -> None:
 async def test_the_body_of_a_delivered_message_gives_its_file_to_the_next(place: Place) -> None:
     spool = await place.open()
     first = await with_file(spool, b"x" * 700_000)
-    (path,) = files_with_octets(place)
+    (path,) = body_files(place.directory)
     old = (await spool.read(first.id)).content
     assert old is not None
     await deliver(spool, first)
     second = await with_file(spool, b"y" * 600_000)
-    assert files_with_octets(place) == [path]
+    assert body_files(place.directory) == [path]
     assert path.stat().st_size == 700_000
     new = (await spool.read(second.id)).content
     assert new is not None
@@ -541,12 +536,12 @@ async def test_bodies_of_finished_messages_go(place: Place) -> None:
     delivered, dropped, huge = [
         await with_file(spool, bytes([65 + n]) * size) for n, size in enumerate((600_000, 600_000, 3_000_000))
     ]
-    assert len(files_with_octets(place)) == 3
+    assert len(body_files(place.directory)) == 3
     await deliver(spool, delivered)
     await deliver(spool, huge)
     await spool.change([ItemKey(dropped.id, 0)], Change.DROP, now=NOW, by="root")
     await eventually(place, 1)
-    (kept,) = files_with_octets(place)
+    (kept,) = body_files(place.directory)
     assert kept.read_bytes() == b"A" * 600_000
     await spool.purge(NOW, NOW - 1000)
     await eventually(place, 0)

@@ -159,9 +159,10 @@ class BodyFiles:
             size = (self.directory / name).lstat().st_size
         except OSError:
             return False
-        if size <= LARGEST_USED:
-            self._used.appendleft(name)
-        return size <= LARGEST_USED
+        if size > LARGEST_USED:
+            return False
+        self._used.appendleft(name)
+        return True
 
     def remove_used(self) -> None:
         """Remove the files that are kept, and what is in them."""

@@ -113,6 +113,7 @@ class SessionCore:
         self._session_ends_at = now + self.limits.session_time_s
         self._skipped = 0
         self._skip_refusal = replies.LINE_TOO_LONG
+        # A function, not a method of this session: it would keep itself from going when it has ended.
         self._reader: Callable[[Any], Outcome] = SessionCore._wait
         self._answer: Callable[[Reply], None] | None = self._greeting_decided
         self._lockstep = True
